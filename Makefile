@@ -1,0 +1,60 @@
+# The door to everything. Needs Python (>=3.11,<3.14) and make; `make setup` builds .venv from the hashed lock file.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+DEMO := work/demo_data
+
+# quiet and offline: no telemetry, no version checks, whatever shell calls us
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export GX_ANALYTICS_ENABLED := false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: help setup demo test test-data test-slow check bench lock clean
+help:           ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
+
+setup: $(STAMP)  ## environment in .venv, from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] < (3, 14); sys.exit(None if ok else "Python >=3.11,<3.14 needed, found " + sys.version.split()[0] + "; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+demo: $(STAMP)  ## generate the demo portfolio, retrain on it, say where report and model are
+	$(BIN)/crossrisk demo $(DEMO)
+	CROSSRISK_DATA=$(DEMO) $(BIN)/crossrisk retrain configs/demo.toml
+
+test: $(STAMP)  ## everything that fits in ten minutes on two cores
+	$(BIN)/python -m pytest -m "not slow and not data"
+
+# real data: where CROSSRISK_DATA is set, else beside the checkout
+test-data: $(STAMP)  ## the cases on the real data sets
+	CROSSRISK_DATA="$${CROSSRISK_DATA:-$$( [ -d ../shared/data ] && cd ../shared/data && pwd || echo data )}" \
+	  $(BIN)/python -m pytest -m data
+
+test-slow: $(STAMP)  ## minutes: the oracle over five seeds
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP)  ## ruff, mypy --strict on product code, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
+	$(BIN)/python benchmarks/bench_mmd.py
+	$(BIN)/python benchmarks/bench_validate.py
+	$(BIN)/python benchmarks/bench_retrain.py
+
+lock: $(STAMP)  ## write requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-header --no-emit-index-url --no-config -o requirements.lock
+
+clean:          ## remove what runs have made here (not the environment, not the registry)
+	rm -rf work

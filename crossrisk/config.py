@@ -1,0 +1,391 @@
+"""The portfolio's TOML as one frozen tree, and the folders it leads to.
+
+Everything a person may choose is here, with its default and its bounds; nothing here opens data. Unknown keys are
+refused with the nearest known name. Clock and environment are arguments, never read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from crossrisk.errors import ConfigError
+from crossrisk.features import Age, Ratio, RowPlan, Sentinels, check_servable_names
+
+Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+Months = Annotated[tuple[Month, Month], Field(description="first and last month, both included")]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+SOURCE_ONLY = ("source_logistic", "source_boosted", "source_forest")
+TARGET_ONLY = ("target_logistic", "target_boosted")
+POOLED = ("pooled_logistic", "pooled_boosted")
+HONEST_LINEUP = (
+    "stacked",
+    "pooled_logistic",
+    "source_logistic",
+    "dan",
+    "pooled_boosted",
+    "source_boosted",
+    "source_forest",
+    "target_logistic",
+    "target_boosted",
+)
+"""In order of preference where the choosing rows cannot tell contenders apart (docs/decisions/0005-challenger.md)."""
+ARTICLE_LINEUP = ("source_forest", "source_boosted", "source_logistic", "dan")
+"""No contender of the article sees a target label."""
+
+RESERVED_NAMES = frozenset({"id", "customer", "population", "part", "month", "label", "stratum", "label_used"})
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_tuples)]
+
+
+class DataConfig(_Form):
+    """Where the loans are and which column is what."""
+
+    path: str = Field(description="file, folder (hive-partitioned or flat) or glob, relative to root")
+    root: str | None = Field(default=None, description="default: the environment variable CROSSRISK_DATA, else data/")
+    id: str
+    customer: str | None = Field(default=None, description="key of the person; one customer is on one side of a split")
+    decision_date: str | None = Field(
+        default=None, description="none: splits are random by hash, nothing is out of time"
+    )
+    ignore: Names = Field(default=(), description="columns known and not used; any other extra column is a warning")
+    expectations: Names = Field(default=(), description="suites beside the common one: a name, or a .json by this file")
+    max_quarantined_share: float | None = Field(default=None, ge=0, le=1, description="default: the suite's")
+
+
+class LabelConfig(_Form):
+    """The label as a contract with time. Not matured at as_of is unknown, never good."""
+
+    column: str = Field(description="1 = bad, 0 = good, null = unknown")
+    known_date: str | None = Field(default=None, description="column: the date at which the label became known")
+    window_months: int = Field(default=0, ge=0, le=120, description="months on book that the label looks at")
+    reporting_lag_days: int = Field(default=0, ge=0, le=720)
+
+
+class PopulationConfig(_Form):
+    """SQL filters over the columns of the data. A row of neither is left out; a row of both is an error."""
+
+    source: str
+    target: str
+
+
+class FeaturesConfig(_Form):
+    """Which columns become features, and how."""
+
+    numeric: Names = ()
+    categorical: Names = ()
+    protected: Names = Field(default=(), description="never enter a model; kept for reports")
+    ratios: Mapping[str, tuple[str, str]] = Field(default={}, description="name = [numerator, denominator]")
+    ages: Mapping[str, str] = Field(default={}, description="name = date column; months from it to the decision date")
+    sentinels: Mapping[str, tuple[float, ...]] = Field(default={}, description="codes of a column that mean missing")
+    clip_quantiles: tuple[float, float] = (0.005, 0.995)
+    min_level_rows: int = Field(default=20, ge=1, description="training rows a level or missing flag needs")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        used = [
+            *self.numeric,
+            *self.categorical,
+            *self.ages.values(),
+            *(c for pair in self.ratios.values() for c in pair),
+        ]
+        leaked = sorted(set(used) & set(self.protected))
+        if leaked:
+            raise ValueError(f"protected column {leaked[0]!r} is also a feature; take it out of one of the two lists")
+        names = [*self.numeric, *self.categorical, *self.ratios, *self.ages]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"feature {twice[0]!r} is listed twice")
+        if not names:
+            raise ValueError("no feature at all; list columns under features.numeric or features.categorical")
+        unknown = sorted(set(self.sentinels) - {*self.numeric, *(c for pair in self.ratios.values() for c in pair)})
+        if unknown:
+            raise ValueError(f"sentinels name {unknown[0]!r}, which is not a numeric feature")
+        low, high = self.clip_quantiles
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"clip_quantiles must be 0 <= low < high <= 1, got {low} and {high}")
+        return self
+
+
+class SplitConfig(_Form):
+    """Who is fitted on, who chooses, who judges. See docs/method.md."""
+
+    source_stop_share: Share = 0.2
+    target_select_share: Share = Field(default=0.3, description="of the target rows that are not in the test")
+    target_test_share: Share = Field(default=0.4, description="only where there is no decision date")
+    target_test_last_months: int = Field(default=6, ge=1, le=60, description="last matured months, unless named below")
+    matured_share: float = Field(
+        default=0.95, gt=0, le=1, description="a month counts as matured when so many of its labels are known"
+    )
+    target_fit_months: Months | None = None
+    target_select_months: Months | None = None
+    target_test_months: Months | None = None
+    target_label_budget_bads: int | None = Field(default=None, ge=1, description="use at most so many target bads")
+    min_stratum_rows: int = Field(default=10, ge=1, description="smaller label-by-month cells are merged, and named")
+    generation: int = Field(default=1, ge=1, description="raise it to draw all parts afresh, giving up comparability")
+    seed: int = 20260131
+
+
+class DanConfig(_Form):
+    """What one may change of the Deep Adaptation Network; the rest is the preset's."""
+
+    mmd_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0, 0.1, 1.0)
+    seeds: int = Field(default=3, ge=1, le=50, description="networks in the published ensemble")
+    max_steps: int | None = Field(default=None, ge=1, description="default: the preset's")
+    use_target_labels: bool = True
+
+    @model_validator(mode="after")
+    def _zero_in_grid(self) -> Self:
+        if 0.0 not in self.mmd_weights:
+            raise ValueError("mmd_weights must hold 0, so that no adaptation can win on its own merits")
+        return self
+
+
+class LineupConfig(_Form):
+    """Which contenders are trained."""
+
+    contenders: Names = Field(default=(), description="in order of preference; default: the preset's")
+    pooling: Literal["allowed", "reference"] = Field(
+        default="reference", description="reference: pooled_* are compared and shown, never published"
+    )
+    forest_depth: int = Field(default=10, ge=1, le=14, description="bounded, so that exported lookups stay fast")
+    forest_seeds: int = Field(default=5, ge=1, le=50, description="forests averaged; their spread is shown")
+    seed: int = Field(default=1, ge=0, description="first seed; forests and networks count up from it")
+    min_target_bads: int = Field(default=60, ge=1, description="below: no contender is fitted on target labels")
+    dan: DanConfig = DanConfig()
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name in self.contenders:
+            if name not in HONEST_LINEUP:
+                raise ValueError(f"unknown contender {name!r}{_nearest(name, HONEST_LINEUP)}")
+        return self
+
+
+class GateConfig(_Form):
+    """The rule of the decision, fixed before the run."""
+
+    superiority_margin_auc: float = Field(default=0.0, ge=0, le=0.2, description="the interval must lie above it")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    replicates: int = Field(default=1000, ge=100, le=100_000)
+    auc_floor: float = Field(default=0.5, ge=0.5, lt=1, description="the AUC interval must lie above it")
+    observed_expected: tuple[float, float] = Field(default=(0.8, 1.25), description="observed/expected must lie within")
+    min_test_bads: int = Field(default=30, ge=1, description="below: nothing is claimed about the target")
+    source_auc_margin: float = Field(default=0.02, ge=0, description="networks only: fall allowed on source_stop")
+
+
+class UseConfig(_Form):
+    """How the probability is used, for the tables of the report and the points."""
+
+    cutoff_probability: float | None = Field(default=None, gt=0, lt=1, description="applicants above are declined")
+    segments: Names = Field(default=(), description="columns by which the report breaks the result down")
+    score_at_odds: float = Field(default=600, description="points at `odds` good:bad")
+    odds: float = Field(default=30, gt=0)
+    points_to_double: float = Field(default=20, gt=0)
+
+
+class PublishConfig(_Form):
+    """Where versions go."""
+
+    registry: str = "registry"
+
+
+class Portfolio(_Form):
+    """One target population and all that is decided about it."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    as_of: date = Field(description="nothing later may be seen; never today's date")
+    preset: Literal["honest", "article"] = "honest"
+    work: str = "work"
+    data: DataConfig
+    label: LabelConfig
+    population: PopulationConfig
+    features: FeaturesConfig
+    split: SplitConfig = SplitConfig()
+    lineup: LineupConfig = LineupConfig()
+    gate: GateConfig = GateConfig()
+    use: UseConfig = UseConfig()
+    publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data.decision_date is None:
+            needs = {
+                "label.window_months": self.label.window_months,
+                "features.ages": self.features.ages,
+                "split.target_fit_months": self.split.target_fit_months,
+                "split.target_select_months": self.split.target_select_months,
+                "split.target_test_months": self.split.target_test_months,
+            }
+            for key, value in needs.items():
+                if value:
+                    raise ValueError(f"{key} needs data.decision_date, which is not set")
+        check_servable_names(self.row_plan.raw_columns)
+        roles = {self.label.column, self.label.known_date, self.data.id, self.data.customer} - {None}
+        features = {*self.features.numeric, *self.features.categorical}
+        reserved = sorted({*features, *self.features.ratios, *self.features.ages} & RESERVED_NAMES)
+        if reserved:
+            raise ValueError(f"a feature may not be called {reserved[0]!r}: stages use that name for themselves")
+        leaked = sorted(str(name) for name in roles & features)
+        if leaked:
+            raise ValueError(f"column {leaked[0]!r} is a label, date or key and cannot be a feature")
+        return self
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """The lineup of this run."""
+        return self.lineup.contenders or (ARTICLE_LINEUP if self.preset == "article" else HONEST_LINEUP)
+
+    @property
+    def row_plan(self) -> RowPlan:
+        """The row-wise part of the feature plan."""
+        f = self.features
+        return RowPlan(
+            decision_date=self.data.decision_date,
+            numbers=f.numeric,
+            categories=f.categorical,
+            sentinels=tuple(Sentinels(column=c, codes=codes) for c, codes in sorted(f.sentinels.items())),
+            ratios=tuple(Ratio(name=n, numerator=a, denominator=b) for n, (a, b) in f.ratios.items()),
+            ages=tuple(Age(name=n, date=c) for n, c in f.ages.items()),
+        )
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The resolved folders of a portfolio."""
+
+    data_root: Path
+    work: Path
+    registry: Path
+    config: Path
+    """the folder of the TOML: suites named by file lie beside it"""
+
+    @property
+    def stages(self) -> Path:
+        """Outputs addressed by digest."""
+        return self.work / "stages"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.work / "runs"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A portfolio with its folders."""
+
+    portfolio: Portfolio
+    folders: Folders
+
+
+def load_portfolio(
+    path: Path,
+    *,
+    environ: Mapping[str, str],
+    overrides: Sequence[str] = (),
+) -> Loaded:
+    """Read a portfolio's TOML.
+
+    Args:
+        path: the TOML file.
+        environ: CROSSRISK_DATA (default of data.root) and CROSSRISK_HOME (what relative folders are relative to;
+            default the current folder) are looked up here.
+        overrides: `key=value` with dotted keys, as of `--set`; the value is TOML, or a plain string.
+
+    Raises:
+        ConfigError: unreadable file, unknown key (with the nearest known one), value out of bounds.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the portfolio {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for override in overrides:
+        _apply_override(document, override)
+    portfolio = parse_portfolio(document, where=path.name)
+    home = Path(environ.get("CROSSRISK_HOME") or ".").resolve()
+    root = portfolio.data.root or environ.get("CROSSRISK_DATA") or "data"
+    return Loaded(
+        portfolio,
+        Folders(
+            data_root=home / root,
+            work=home / portfolio.work / portfolio.name,
+            registry=home / portfolio.publish.registry / portfolio.name,
+            config=path.resolve().parent,
+        ),
+    )
+
+
+def parse_portfolio(document: Mapping[str, Any], *, where: str) -> Portfolio:
+    """Build the tree from parsed TOML; every fault is named, in one ConfigError."""
+    try:
+        return Portfolio.model_validate(document)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: " + "; ".join(faults)) from error
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set expects key=value with a dotted key, such as gate.replicates=500; got {override!r}")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    table = document
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {key}: {parent!r} is a value, not a table")
+    table[last] = value
+
+
+def _describe(fault: Mapping[str, Any]) -> str:
+    location = [str(part) for part in fault["loc"]]
+    key = ".".join(location) or "portfolio"
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key!r}{_nearest(location[-1], _known_keys(location[:-1]))}"
+        case "missing":
+            return f"key {key!r} is missing"
+        case "value_error":
+            return f"{key}: {fault['ctx']['error']}"
+        case _:
+            return f"{key}: {fault['msg']}, got {fault['input']!r}"
+
+
+def _known_keys(location: Sequence[str]) -> tuple[str, ...]:
+    form: type[BaseModel] = Portfolio
+    for part in location:
+        field = form.model_fields.get(part)
+        candidate = field.annotation if field else None
+        if not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
+            return ()
+        form = candidate
+    return tuple(form.model_fields)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"; did you mean {close[0]!r}? Known: {', '.join(known)}" if close else ""

@@ -1,0 +1,235 @@
+"""Versions, ledger and champion of a portfolio, on a file system with atomic rename.
+
+    registry/<portfolio>/models/<Unix seconds>/   SavedModels and nothing else: the largest name is the champion
+    registry/<portfolio>/manifests/<version>.json what each version is, with the digest of every file of it
+    registry/<portfolio>/staging/                 where a version is built; emptied by the next publisher
+    registry/<portfolio>/ledger.jsonl             append-only, hash-chained: one line a decision
+    registry/<portfolio>/champion.json            pointer, replaced whole
+    registry/<portfolio>/lock                     held (flock) while a publisher works; freed by its death
+
+Building and verifying a SavedModel stays in `models.bundle`; deciding in `crossrisk.policy`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossrisk.errors import PublishError
+from crossrisk.store import canonical_json, digest_file, read_json, write_json
+
+LOCK_TIMEOUT_S = 600.0
+_GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version in production, with its manifest."""
+
+    version: int
+    folder: Path
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The folders of one portfolio's registry."""
+
+    root: Path
+
+    @property
+    def models(self) -> Path:
+        """Base path for TF Serving: integer names only."""
+        return self.root / "models"
+
+    @property
+    def ledger(self) -> Path:
+        """Append-only record of decisions."""
+        return self.root / "ledger.jsonl"
+
+    def manifest_path(self, version: int) -> Path:
+        """Where the manifest of a version lies."""
+        return self.root / "manifests" / f"{version}.json"
+
+    def versions(self) -> list[int]:
+        """Versions present, ascending. A name that is no plain positive integer is no version."""
+        if not self.models.is_dir():
+            return []
+        names = [p.name for p in self.models.iterdir() if p.is_dir()]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
+
+    def champion(self) -> Champion | None:
+        """The largest version, or None before the first.
+
+        Raises:
+            PublishError: its files are not those of its manifest.
+        """
+        versions = self.versions()
+        if not versions:
+            return None
+        version = versions[-1]
+        folder, manifest_path = self.models / str(version), self.manifest_path(version)
+        if not manifest_path.exists():
+            raise PublishError(
+                f"version {version} has no manifest at {manifest_path}; it was not published by this tool: remove its "
+                "folder, or point publish.registry elsewhere"
+            )
+        manifest: dict[str, Any] = read_json(manifest_path)
+        found = digest_tree(folder)
+        if found != manifest["files"]:
+            changed = sorted(
+                name for name in {*found, *manifest["files"]} if found.get(name) != manifest["files"].get(name)
+            )
+            raise PublishError(
+                f"version {version} differs from its manifest in {', '.join(changed)}; restore them from a backup, "
+                "or move the version's folder out of the registry so that the one before answers"
+            )
+        return Champion(version, folder, manifest)
+
+
+def digest_tree(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by relative path."""
+    return {str(p.relative_to(folder)): digest_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@contextmanager
+def locked(registry: Registry, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the portfolio's lock. A dead holder's lock is free; a live one is waited for.
+
+    Raises:
+        PublishError: still held after timeout_s.
+    """
+    registry.root.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + timeout_s
+    with (registry.root / "lock").open("a") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise PublishError(
+                        f"another publisher holds {registry.root / 'lock'} since {timeout_s:.0f} s; wait, or end it"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+@contextmanager
+def staging_folder(registry: Registry) -> Iterator[Path]:
+    """An empty folder on the registry's file system; gone afterwards unless it was moved into place. Needs the lock."""
+    staging = registry.root / "staging"
+    shutil.rmtree(staging, ignore_errors=True)  # only the dead leave something: we hold the lock
+    folder = staging / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def place_version(registry: Registry, staged: Path, manifest: Mapping[str, Any], *, now: float) -> Champion:
+    """Make a staged and verified SavedModel the champion: one rename. Needs the lock.
+
+    The number is max(now in Unix seconds, last + 1), so that string order, number order and time order agree.
+
+    Raises:
+        PublishError: the base path holds something that is no version of ours and that readers would take for one.
+    """
+    _refuse_strangers(registry)
+    last = max([*registry.versions(), *_published_versions(registry)], default=0)
+    version = max(int(now), last + 1)
+    files = digest_tree(staged)
+    _fsync_tree(staged)
+    full = {**manifest, "schema_version": 1, "version": version, "files": files}
+    write_json(registry.manifest_path(version), full)
+    registry.models.mkdir(parents=True, exist_ok=True)
+    folder = registry.models / str(version)
+    staged.rename(folder)
+    _fsync_folder(registry.models)
+    write_json(registry.root / "champion.json", {"version": version, "path": f"models/{version}"})
+    return Champion(version, folder, full)
+
+
+def _refuse_strangers(registry: Registry) -> None:
+    if not registry.models.is_dir():
+        return
+    known = {str(version) for version in registry.versions()}
+    strange = sorted(p.name for p in registry.models.iterdir() if p.name not in known)
+    if strange:
+        raise PublishError(
+            f"{registry.models} holds {', '.join(strange)}, which is no version of ours; readers may take it for one: "
+            "move it out of the base path"
+        )
+
+
+def _published_versions(registry: Registry) -> list[int]:
+    return [int(p.stem) for p in (registry.root / "manifests").glob("*.json") if p.stem.isdigit()]
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        _fsync_folder(path)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- ledger ---
+
+
+def append_ledger(registry: Registry, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Append a record, chained to the line before by its SHA-256. Needs the lock."""
+    before = read_ledger(registry)
+    line = {**record, "previous": before[-1]["digest"] if before else _GENESIS}
+    line["digest"] = hashlib.sha256(canonical_json(line).encode()).hexdigest()
+    with registry.ledger.open("a", encoding="utf-8") as handle:
+        handle.write(canonical_json(line) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    return line
+
+
+def read_ledger(registry: Registry) -> list[dict[str, Any]]:
+    """All records, oldest first.
+
+    Raises:
+        PublishError: a line is broken or the chain does not hold.
+    """
+    if not registry.ledger.exists():
+        return []
+    records: list[dict[str, Any]] = []
+    previous = _GENESIS
+    for number, text in enumerate(registry.ledger.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(text)
+            body = {key: value for key, value in record.items() if key != "digest"}
+            holds = hashlib.sha256(canonical_json(body).encode()).hexdigest() == record["digest"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PublishError(f"{registry.ledger} line {number} is no ledger record: {error}") from error
+        if not holds or record["previous"] != previous:
+            raise PublishError(
+                f"{registry.ledger} line {number} was changed after it was written; restore the ledger from a backup"
+            )
+        records.append(record)
+        previous = record["digest"]
+    return records

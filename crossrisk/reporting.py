@@ -1,0 +1,329 @@
+"""The run report: one result document (see `tasks.report.build_result`) as a page, as Markdown, as table rows.
+
+Pure: the document in, text out; the same document gives the same bytes, also when it comes back from its JSON twin with
+its keys in another order. Numbers are formatted here and computed elsewhere; pictures are drawn in `crossrisk.plots`;
+what is said around them is in templates/report.html.j2. Names come from data and are untrusted everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from crossrisk import plots
+from crossrisk.metrics import HIGHER_IS_BETTER
+from crossrisk.plots import Estimate, Panel, Role, Whiskers
+
+Document = Mapping[str, Any]
+
+TEMPLATES = Path(__file__).parent / "templates"
+DASH = "–"
+CHAMPION = "champion"
+"""Name of the champion's line among the contenders."""
+
+SHOWN_METRICS = (
+    ("auc", "AUC", 3),
+    ("ks", "KS", 3),
+    ("brier", "Brier", 4),
+    ("log_loss", "log loss", 4),
+    ("observed_expected", "observed / expected", 2),
+)
+"""key, heading, decimals: those of the terminal, so that two screens show the same digits"""
+
+
+@dataclass(frozen=True)
+class VerdictWords:
+    """How a verdict is said on the page."""
+
+    sign: str
+    """tells it from others in grey print"""
+    word: str
+    meaning: str
+
+
+VERDICTS: Mapping[str, VerdictWords] = {
+    "promote": VerdictWords("▲", "Promote", "The challenger is better beyond noise and is the new champion."),
+    "bootstrap": VerdictWords("●", "Bootstrap", "There was no champion; the challenger is the first."),
+    "keep": VerdictWords("■", "Keep", "The champion stays; a normal answer where the evidence does not suffice."),
+    "reject": VerdictWords("✕", "Reject", "The challenger is refused; nothing was published."),
+}
+
+
+@dataclass(frozen=True)
+class ContenderLine:
+    """One line of the contender table."""
+
+    name: str
+    role: Role
+    metrics: Mapping[str, Any]
+    """metric -> value, low, high, status; empty where the contender was not fitted"""
+    select_auc: float | None
+    notes: tuple[str, ...]
+    """what it is in this run: challenger, published, reference, not fitted and why"""
+
+
+# --- the three forms ---
+
+
+def render_report(result: Document) -> str:
+    """The run as one HTML page: no script, nothing fetched, every name escaped.
+
+    Args:
+        result: the result document, schema_version 1.
+
+    Raises:
+        ValueError: another schema_version.
+        jinja2.UndefinedError, KeyError: the document lacks a part.
+    """
+    if result["schema_version"] != 1:
+        raise ValueError(
+            f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
+        )
+    lines = contender_lines(result)
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        run=result,
+        verdict=VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], "")),
+        shown_metrics=SHOWN_METRICS,
+        contenders=lines,
+        readings=_readings(result["differences"]),
+        checks=_checks(result["validation"]),
+        parts=sorted(result["split"]["parts"].items(), key=lambda item: plots.part_order(item[0])),
+        gate=gate_sentences(result["gate"]),
+        pictures=_pictures(result, lines),
+    )
+
+
+def summarise(result: Document) -> str:
+    """The decision as Markdown, for a Prefect artifact: verdict, reasons, contender table."""
+    judged, champion = result["judged"], result["champion"]
+    words = VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], ""))
+    heading = f"# {words.sign} {words.word}: {_markdown(result['challenger'])}"
+    facts = (
+        f"{_markdown(result['portfolio'])} as of {result['as_of']}, run {_markdown(result['run_id'])}; judged on "
+        f"{judged['rows']:,} rows of {_markdown(judged['part'])} with {judged['bads']:,} bads; "
+        f"champion {champion['before'] or 'none'} before, {champion['after'] or 'none'} after"
+    )
+    titles = ["contender", "what it is", *(title for _, title, _ in SHOWN_METRICS)]
+    table = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for line in contender_lines(result):
+        cells = [metric_text(line.metrics.get(key), digits) for key, _, digits in SHOWN_METRICS]
+        table.append(f"| {' | '.join([_markdown(line.name), _markdown('; '.join(line.notes)), *cells])} |")
+    reasons = [f"- {_markdown(reason)}" for reason in result["reasons"]]
+    return "\n".join([heading, "", words.meaning, "", *reasons, "", facts, "", *table]) + "\n"
+
+
+def contender_rows(result: Document) -> list[dict[str, str | float | None]]:
+    """One row a contender, in the order of `contender_lines`, for a table of plain values.
+
+    Values are rounded to the digits that the page shows; undefined ones are None. `*_interval` is text.
+    """
+    rows: list[dict[str, str | float | None]] = []
+    for line in contender_lines(result):
+        row: dict[str, str | float | None] = {"contender": line.name, "what_it_is": "; ".join(line.notes) or None}
+        for key, _, digits in SHOWN_METRICS:
+            metric = line.metrics.get(key, {})
+            value = metric.get("value")
+            row[key] = None if value is None else round(value, digits)
+            row[f"{key}_interval"] = interval_text(metric, digits) or None
+        row["auc_on_select"] = None if line.select_auc is None else round(line.select_auc, 3)
+        row["status"] = line.metrics["auc"]["status"] if line.metrics else "not fitted"
+        rows.append(row)
+    return rows
+
+
+def contender_lines(result: Document) -> list[ContenderLine]:
+    """All contenders and the champion: highest AUC on the judged rows first, those not fitted last; ties by name."""
+    facts, metrics = result["contender_facts"], result["contenders"]
+    lines = [_contender_line(name, facts.get(name), metrics.get(name, {}), result) for name in {**facts, **metrics}]
+    return sorted(lines, key=lambda line: (not line.metrics, -_auc_or_below_all(line), line.name))
+
+
+def _auc_or_below_all(line: ContenderLine) -> float:
+    value = line.metrics["auc"]["value"] if line.metrics else None
+    return -1.0 if value is None else value
+
+
+def _contender_line(name: str, own: Document | None, metrics: Document, result: Document) -> ContenderLine:
+    if own is None:
+        champion = result["champion"]
+        note = f"champion: version {champion['before']}, {champion['before_contender']}"
+        return ContenderLine(name, "champion", metrics, None, (note,))
+    if not own["fitted"]:
+        return ContenderLine(name, "contender", {}, own["select_auc"], (f"not fitted: {own['reason']}",))
+    if name == result["challenger"]:
+        version = result["version"]
+        notes = ("challenger", f"published as {version}" if version else "not published")
+        return ContenderLine(name, "challenger", metrics, own["select_auc"], notes)
+    if not own["publishable"]:
+        return ContenderLine(name, "reference", metrics, own["select_auc"], ("reference: shown, never published",))
+    return ContenderLine(name, "contender", metrics, own["select_auc"], ())
+
+
+# --- numbers and words ---
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """A number with fixed decimals; a dash where it is undefined."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def signed_text(value: float | None, digits: int = 4) -> str:
+    """A difference with its sign; a dash where it is undefined."""
+    return DASH if value is None else f"{value:+.{digits}f}"
+
+
+def percent_text(value: float | None, digits: int = 1) -> str:
+    """A share in percent; a dash where it is undefined."""
+    return DASH if value is None else f"{value:.{digits}%}"
+
+
+def count_text(value: int | None) -> str:
+    """A count with thousands apart; a dash where it is unknown."""
+    return DASH if value is None else f"{value:,}"
+
+
+def interval_text(metric: Document, digits: int) -> str:
+    """The interval of a metric, such as "0.604–0.632"; empty where it has none."""
+    low, high = metric.get("low"), metric.get("high")
+    return "" if low is None or high is None else f"{low:.{digits}f}–{high:.{digits}f}"
+
+
+def metric_text(metric: Document | None, digits: int) -> str:
+    """Value, interval and a status that is not ok, such as "0.618 (0.604–0.632)"; a dash for None."""
+    if metric is None:
+        return DASH
+    interval = interval_text(metric, digits)
+    status = "" if metric["status"] == "ok" else f" {metric['status']}"
+    return number_text(metric["value"], digits) + (f" ({interval})" if interval else "") + status
+
+
+def gate_sentences(gate: Document) -> list[str]:
+    """The rule of the decision in words, with this run's numbers, in the order in which `crossrisk.policy` reads it."""
+    low, high = gate["observed_expected"]
+    return [
+        f"Below {gate['min_test_bads']} bads among the judged rows nothing is claimed about the target.",
+        f"Reject where the AUC interval does not start above {gate['auc_floor']:.3f}, where observed/expected lies "
+        f"outside {low:.2f} to {high:.2f}, or where a network's AUC on source_stop falls by more than "
+        f"{gate['source_auc_margin']:.3f} against the network trained without adaptation.",
+        "Bootstrap where there is no champion and every floor is met.",
+        f"Promote where the {gate['confidence']:.0%} interval of the paired AUC difference to the champion lies above "
+        f"{gate['superiority_margin_auc']:.3f}; reject where it lies below 0; keep the champion otherwise.",
+        f"Intervals: percentiles of {gate['replicates']:,} bootstrap resamples, the same resamples for every model.",
+    ]
+
+
+def _readings(differences: Mapping[str, Document]) -> list[tuple[str, Document, str]]:
+    """(heading, difference, what it says) of each metric against the champion."""
+    shown = [(key, title) for key, title, _ in SHOWN_METRICS if key in differences]
+    return [(title, differences[key], _reading(key, differences[key])) for key, title in shown]
+
+
+def _reading(metric: str, difference: Document) -> str:
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
+        return "undefined"
+    if low <= 0 <= high:
+        return "not told apart"
+    if metric == "observed_expected":
+        return "differs; 1 is best, so neither sign is better"
+    return "better beyond noise" if (low > 0) == (metric in HIGHER_IS_BETTER) else "worse beyond noise"
+
+
+def _checks(validation: Document) -> list[Document]:
+    """The validation's rules, those that failed first, otherwise in the order of the validation's page."""
+    return sorted(validation.get("results", ()), key=lambda check: bool(check["success"]))
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is, and that no viewer takes for HTML."""
+    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)
+
+
+# --- the page ---
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number_text,
+        "signed": signed_text,
+        "percent": percent_text,
+        "thousands": count_text,
+        "interval": interval_text,
+    }
+    return environment
+
+
+def _pictures(result: Document, lines: Sequence[ContenderLine]) -> dict[str, Markup | None]:
+    """Every picture of the page by name; None where there is nothing to draw."""
+    training = result["training"]
+    return {
+        "intervals": _intervals(lines, result["gate"]["observed_expected"]),
+        **_performance(result),
+        "histograms": plots.draw_histograms(result["histograms"]["edges"], result["histograms"]["shares"]),
+        "training": plots.draw_training(training["candidates"], training["chosen_mmd_weight"]) if training else None,
+        "months": plots.draw_months(result["input"]["months"]),
+        "split": plots.draw_split(cells_by_month(result["split"]["strata"])),
+        "seconds": plots.draw_seconds(result["seconds"]) if result["seconds"] else None,
+    }
+
+
+def _intervals(lines: Sequence[ContenderLine], observed_expected: Sequence[float]) -> Markup:
+    low, high = observed_expected
+    panels = [
+        Panel("AUC", at=0.5),
+        Panel("KS"),
+        Panel("observed / expected", at=1.0, band=(low, high)),
+    ]
+    keys = ("auc", "ks", "observed_expected")
+    rows = [
+        Whiskers(line.name, line.role, [_estimate(line.metrics[key]) for key in keys]) for line in lines if line.metrics
+    ]
+    return plots.draw_intervals(rows, panels)
+
+
+def _estimate(metric: Document) -> Estimate:
+    return Estimate(metric["value"], metric["low"], metric["high"])
+
+
+def _performance(result: Document) -> dict[str, Markup | None]:
+    """ROC, KS and calibration of the challenger, with the champion beside it; None where one class is absent."""
+    if not result["curves"]:
+        return {"roc": None, "ks": None, "calibration": None}
+    roles: dict[str, Role] = {result["challenger"]: "challenger", CHAMPION: "champion"}
+    drawn = {role: result["curves"][name] for name, role in roles.items() if name in result["curves"]}
+    names = {role: name if name == CHAMPION else f"challenger: {name}" for name, role in roles.items()}
+    metrics = result["contenders"]
+    with_auc = {
+        role: f"{names[role]}, AUC {number_text(metrics[name]['auc']['value'])}"
+        for name, role in roles.items()
+        if role in drawn
+    }
+    return {
+        "roc": plots.draw_roc(drawn, with_auc),
+        "ks": plots.draw_ks(drawn["challenger"], metrics[result["challenger"]]["ks"]["value"]),
+        "calibration": plots.draw_calibration(drawn, names),
+    }
+
+
+def cells_by_month(strata: Sequence[Document]) -> list[tuple[str, str, int]]:
+    """(part, month or word, rows), summed over labels; a stratum is called "population month label"."""
+    cells: dict[tuple[str, str], int] = {}
+    for stratum in strata:
+        _, month, _ = stratum["stratum"].split(" ")
+        cells[stratum["part"], month] = cells.get((stratum["part"], month), 0) + stratum["rows"]
+    return [(part, month, rows) for (part, month), rows in sorted(cells.items())]

@@ -1,0 +1,132 @@
+"""The command line: parse, call one flow, print the outcome, end with its exit code.
+
+0 any completed decision, 2 bad input or config, 3 blocked by validation, 4 failed. With --json, standard output holds
+one JSON object and nothing else. Imports of Prefect and below happen inside the commands: --help needs none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crossrisk.errors import CrossriskError
+from crossrisk.quiet import make_quiet
+
+JSON_KEYS = (
+    "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "contenders", "paths", "seconds",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `crossrisk`."""
+    make_quiet(os.environ)
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except CrossriskError as error:
+        return _fail(options, type(error).__name__, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(options, "Interrupted", "interrupted; finished stages are kept, run again to go on", 130)
+    except Exception as error:
+        logging.getLogger("crossrisk").debug("failed", exc_info=True)
+        return _fail(options, type(error).__name__, str(error), CrossriskError.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crossrisk",
+        description="Retrains a credit-risk model by borrowing from a better known population, when borrowing helps.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    retrain = commands.add_parser("retrain", help="retrain a portfolio and publish the winner if the gate says so")
+    retrain.add_argument("config", help="the portfolio's TOML")
+    retrain.add_argument("--as-of", default="", metavar="DATE", help="logical date; nothing later is seen")
+    retrain.add_argument("--preset", default="", choices=["honest", "article"], help="default: the TOML's")
+    retrain.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="dotted key on top of the TOML",
+    )
+    retrain.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    retrain.set_defaults(run=_retrain)
+
+    demo = commands.add_parser("demo", help="write a generated two-population portfolio with known true probabilities")
+    demo.add_argument("directory", type=Path, help="where to write demo/ and demo_truth/; use it as CROSSRISK_DATA")
+    _add_demo_sizes(demo)
+    demo.set_defaults(run=_demo, json=False)
+    return parser
+
+
+def _add_demo_sizes(demo: argparse.ArgumentParser) -> None:
+    from dataclasses import fields
+
+    from crossrisk.demo import DemoSpec
+
+    for field in fields(DemoSpec):
+        default = getattr(DemoSpec(), field.name)
+        if isinstance(default, int | float):
+            flag = "--" + field.name.replace("_", "-")
+            demo.add_argument(flag, type=type(default), default=default, help=f"default {default}", metavar="N")
+
+
+def _retrain(options: argparse.Namespace) -> int:
+    from flows.retrain import load_run
+
+    load_run(options.config, as_of=options.as_of, preset=options.preset, overrides=options.overrides)  # fail fast
+    _set_log_level("WARNING" if options.json else "INFO")
+    from flows.retrain import retrain
+    from flows.screen import show_result
+
+    result: dict[str, Any] = retrain(
+        config=str(Path(options.config).resolve()),
+        as_of=options.as_of,
+        preset=options.preset,
+        overrides=options.overrides,
+    )
+    if options.json:
+        print(json.dumps({key: result[key] for key in JSON_KEYS}, allow_nan=False))
+    else:
+        show_result(result)
+    return 0
+
+
+def _set_log_level(level: str) -> None:
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", level)  # read when Prefect is imported
+    logging.getLogger("crossrisk").setLevel(level)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from crossrisk.demo import DemoSpec, write_demo
+
+    given = {name: getattr(options, name) for name in vars(DemoSpec()) if hasattr(options, name)}
+    spec = replace(DemoSpec(), **given)
+    facts = write_demo(options.directory, spec, lambda done, total: _say(f"month {done} of {total}"))
+    _say(f"{facts}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _fail(options: argparse.Namespace, kind: str, message: str, code: int) -> int:
+    if getattr(options, "json", False):
+        print(json.dumps({"schema_version": 1, "error": kind, "message": message, "exit_code": code}))
+    _say(f"crossrisk: {kind}: {message}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

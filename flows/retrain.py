@@ -1,0 +1,116 @@
+"""The main path, top to bottom: Parquet with two populations in; a decision, a published model and a report out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from prefect import flow
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from crossrisk.config import Loaded, load_portfolio
+from crossrisk.errors import ValidationBlockedError
+from crossrisk.quiet import make_quiet
+from crossrisk.store import Stage
+from tasks.calibrate import calibrate
+from tasks.compare import compare, make_decision
+from tasks.features import apply_encodings, fit_encodings, make_row_features
+from tasks.ingest import ingest
+from tasks.labels import mature_labels
+from tasks.publish import publish
+from tasks.report import report
+from tasks.split import split_populations
+from tasks.train_baselines import train_baseline
+from tasks.train_dan import train_dan
+from tasks.validate import validate
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Steps:
+    """Runs the steps of a flow and remembers how long each took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one step under a name."""
+        started = time.monotonic()
+        try:
+            return step(*args, **kwargs)
+        finally:
+            self.seconds[name] = round(time.monotonic() - started, 2)
+
+
+def run_name() -> str:
+    """Name of a flow run in the UI: flow, portfolio and, where it was given, the logical date."""
+    parameters = flow_run.parameters
+    return "-".join(filter(None, ["retrain", Path(parameters["config"]).stem, parameters.get("as_of")]))
+
+
+@flow(name="retrain", flow_run_name=run_name)
+def retrain(
+    config: str = Field(title="Portfolio", description="path of the portfolio's TOML"),
+    as_of: str = Field(
+        default="",
+        title="As of",
+        description="logical date, YYYY-MM-DD; empty: the one in the TOML. Nothing later is seen.",
+        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+    ),
+    preset: Literal["", "honest", "article"] = Field(default="", title="Preset", description="empty: as in the TOML"),
+    overrides: list[str] = Field(  # noqa: B008 - Prefect reads the form's fields from here
+        default=[], title="Overrides", description="dotted key=value on top of the TOML"
+    ),
+) -> dict[str, Any]:
+    """Retrain a portfolio's model and publish it if the gate says so. Returns the run's result, schema_version 1."""
+    make_quiet(os.environ)
+    loaded = load_run(config, as_of=as_of, preset=preset, overrides=overrides)
+    portfolio = loaded.portfolio
+    run_id = f"{portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"
+    step = Steps()
+
+    ingested = step("ingest", ingest, loaded)
+    validated = step("validate", validate, loaded, ingested)
+    if validated.facts["outcome"] == "blocked":
+        raise ValidationBlockedError(
+            f"{'; '.join(validated.facts['reasons'])}. See {validated.folder / 'validation.html'}"
+        )
+    labels = step("mature labels", mature_labels, loaded, ingested, validated)
+    rows = step("row-wise features", make_row_features, loaded, ingested, labels)
+    split = step("split", split_populations, loaded, labels)
+    plan = step("fit encodings", fit_encodings, loaded, rows, split)
+    encoded = step("apply encodings", apply_encodings, loaded, rows, split, plan)
+
+    trained: dict[str, Stage] = {}
+    for name in portfolio.contenders:
+        if name == "dan":
+            trained[name] = step("train dan", train_dan, loaded, encoded, plan)
+        else:
+            trained[name] = step(f"train {name}", train_baseline, loaded, name, encoded, plan)
+    calibrated = step("calibrate", calibrate, loaded, encoded, plan, trained)
+
+    compared = step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, trained.get("dan"))
+    decision = step("decide", make_decision, loaded, compared)
+    stages = {
+        "ingest": ingested,
+        "validate": validated,
+        "labels": labels,
+        "split": split,
+        "plan": plan,
+        "encoded": encoded,
+        "calibrated": calibrated,
+        "compared": compared,
+    }
+    published = step("publish", publish, loaded, decision, stages, run_id)
+    return report(loaded, run_id, stages, trained, decision, published, step.seconds)
+
+
+def load_run(config: str, *, as_of: str, preset: str, overrides: list[str]) -> Loaded:
+    """The portfolio of a run: its TOML, then the overrides, then the run's own date and preset."""
+    own = [f'{key}="{value}"' for key, value in (("as_of", as_of), ("preset", preset)) if value]
+    return load_portfolio(Path(config), environ=os.environ, overrides=[*overrides, *own])

@@ -1,0 +1,62 @@
+"""What a finished run looks like in a terminal: the contender table, the verdict, where things are, where time went.
+
+Numbers and their order are those of the report (`crossrisk.reporting`), so that two screens cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crossrisk.reporting import SHOWN_METRICS, VERDICTS, contender_lines, metric_text, number_text
+
+WITH_INTERVAL = ("auc", "ks", "observed_expected")
+"""the other metrics' intervals are in the report: a terminal is not wide enough"""
+STYLES = {"challenger": "bold", "reference": "dim", "champion": "italic"}
+WIDTH_OF_PIPES = 150
+
+
+def show_result(result: Mapping[str, Any]) -> None:
+    """Print a run's result on standard output."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=WIDTH_OF_PIPES, highlight=False)
+    console.print(_contender_table(result))
+    judged = result["judged"]
+    console.print(f"judged on {judged['rows']:,} rows of {judged['part']} with {judged['bads']:,} bads")
+    for note in judged["notes"]:
+        console.print(Text(note))
+    words = VERDICTS[result["verdict"]]
+    console.print(Text(f"\n{words.sign} {words.word}: {result['challenger']}", style="bold"))
+    for reason in result["reasons"]:
+        console.print(Text(f"  {reason}"))
+    console.print()
+    for name, path in result["paths"].items():
+        console.print(Text(f"{name:<10} {path}"), soft_wrap=True)
+    seconds = result["seconds"]
+    console.print(f"\nseconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
+    console.print(f"all steps {sum(seconds.values()):.1f}")
+
+
+def _contender_table(result: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{result['portfolio']} as of {result['as_of']}, preset {result['preset']}", title_style="bold")
+    table.add_column("contender", no_wrap=True)
+    for _, title, _ in SHOWN_METRICS:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("AUC choosing", justify="right")
+    table.add_column("")
+    for line in contender_lines(result):
+        cells = [_cell(line.metrics.get(key), key, digits) for key, _, digits in SHOWN_METRICS]
+        note = Text("; ".join(line.notes))
+        table.add_row(line.name, *cells, number_text(line.select_auc), note, style=STYLES.get(line.role))
+    return table
+
+
+def _cell(metric: Mapping[str, Any] | None, key: str, digits: int) -> str:
+    if metric is None or key in WITH_INTERVAL:
+        return metric_text(metric, digits)
+    return number_text(metric["value"], digits)

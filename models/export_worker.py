@@ -1,0 +1,89 @@
+"""Child process that exports, verifies or scores SavedModels: `python -m models.export_worker SPEC.json`.
+
+The spec's "mode" picks one of the three functions here; its other keys are that function's paths and numbers, as
+their docstrings say. The protocol is `models.child`'s. Verification belongs in another process than export, so that
+nothing but the files can make it pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from models.child import Emit, Json, serve
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# On a GPU TensorFlow multiplies float32 matrices in TF32, three digits short of what is verified here.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crossrisk.errors import InputError
+from crossrisk.features import FeaturePlan
+from crossrisk.scoring import Scaling
+from models import bundle
+from models.fitted import load_contender
+
+PROBABILITY_COLUMN = "probability"
+"""Column of the golden Parquet file that holds what the contender said."""
+
+
+def export(spec: Json, emit: Emit) -> Json:
+    """Keys: plan (JSON file), contender (folder), scaling (fields of `Scaling`), directory (to write)."""
+    plan = FeaturePlan.model_validate_json(Path(spec["plan"]).read_text(encoding="utf-8"))
+    bundle.export(plan, load_contender(Path(spec["contender"])), Scaling(**spec["scaling"]), Path(spec["directory"]))
+    return {"directory": spec["directory"]}
+
+
+def verify(spec: Json, emit: Emit) -> Json:
+    """Keys: directory, golden (Parquet: raw columns and probability), tolerance. Result: fields of `Verification`."""
+    directory = Path(spec["directory"])
+    golden = pl.read_parquet(spec["golden"])
+    if PROBABILITY_COLUMN not in golden.columns:
+        raise InputError(f"{spec['golden']}: expected a column {PROBABILITY_COLUMN}, got {', '.join(golden.columns)}")
+    expected = golden[PROBABILITY_COLUMN].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    batch = bundle.raw_batch(golden, bundle.load(directory).columns)
+    return dataclasses.asdict(bundle.verify(directory, batch, expected, spec["tolerance"]))
+
+
+def score(spec: Json, emit: Emit) -> Json:
+    """Keys: directory, input (Parquet), id_column, output (Parquet to write: id, probability, score), batch_rows.
+
+    One batch is in memory at a time. `output` is written in place: give a temporary name and rename it after.
+    Emits {"event": "scored", "rows": so far} after each batch; the result is {"rows": all}.
+    """
+    model = bundle.load(Path(spec["directory"]))
+    id_column = spec["id_column"]
+    needed = [id_column, *(column.name for column in model.columns if column.name != id_column)]
+    rows = 0
+    with pq.ParquetFile(spec["input"]) as source:
+        absent = [name for name in needed if name not in source.schema_arrow.names]
+        if absent:
+            raise InputError(f"{spec['input']}: expected the columns {', '.join(needed)}; missing: {', '.join(absent)}")
+        ids = source.schema_arrow.field(id_column)
+        schema = pa.schema([ids, pa.field("probability", pa.float64()), pa.field("score", pa.float64())])
+        with pq.ParquetWriter(spec["output"], schema) as sink:
+            for batch in source.iter_batches(batch_size=spec["batch_rows"], columns=needed):
+                scores = model.score_frame(pl.DataFrame(batch), batch_rows=spec["batch_rows"])
+                columns = [batch.column(id_column), pa.array(scores.probability), pa.array(scores.score)]
+                sink.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+                rows += batch.num_rows
+                emit({"event": "scored", "rows": rows})
+    return {"rows": rows}
+
+
+_MODES = {"export": export, "verify": verify, "score": score}
+
+
+def handle(spec: Json, emit: Emit) -> Json:
+    """Do what the spec's mode says."""
+    if spec.get("mode") not in _MODES:
+        raise ValueError(f"expected mode to be one of {', '.join(_MODES)}; got {spec.get('mode')!r}")
+    return _MODES[spec["mode"]](spec, emit)
+
+
+if __name__ == "__main__":
+    serve(handle)

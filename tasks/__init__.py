@@ -1,0 +1,1 @@
+"""The steps of a run, one file each: read inputs, call pure functions, log counts, write outputs. No maths here."""

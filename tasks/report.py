@@ -1,0 +1,168 @@
+"""The run told as one JSON document, one self-contained HTML page made from it alone, and Prefect artifacts.
+
+`build_result` gathers what the stages found; the page is drawn by `crossrisk.reporting`. Nothing is computed here that
+the decision rests on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+
+from crossrisk.config import POOLED, Loaded, Portfolio
+from crossrisk.labels import SOURCE, TARGET
+from crossrisk.metrics import curves
+from crossrisk.policy import Decision
+from crossrisk.reporting import contender_rows, render_report, summarise
+from crossrisk.store import Stage, read_json, write_json, write_text
+from tasks.breakdowns import CHAMPION
+from tasks.calibrate import PREDICTIONS
+from tasks.compare import JUDGED
+from tasks.publish import Publication
+from tasks.train_dan import HISTORY
+
+logger = logging.getLogger("crossrisk.report")
+
+HISTOGRAM_BINS = 30
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report(
+    loaded: Loaded,
+    run_id: str,
+    stages: Mapping[str, Stage],
+    trained: Mapping[str, Stage],
+    decision: Decision,
+    published: Publication,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write runs/<run_id>/report.html and report.json; the JSON document is the run's result."""
+    folder = loaded.folders.runs / run_id
+    result = build_result(loaded, run_id, stages, trained, decision, published, seconds)
+    result["paths"] = {
+        "model": str(published.path) if published.path else None,
+        "report": str(folder / "report.html"),
+        "json": str(folder / "report.json"),
+        "validation": str(folder / "validation.html"),
+    }
+    write_text(folder / "validation.html", (stages["validate"].folder / "validation.html").read_text(encoding="utf-8"))
+    write_text(folder / "report.html", render_report(result))
+    write_json(folder / "report.json", result)
+    if TaskRunContext.get() is not None:
+        _tell_prefect(result)
+    logger.info("report at %s", folder / "report.html")
+    return result
+
+
+def build_result(
+    loaded: Loaded,
+    run_id: str,
+    stages: Mapping[str, Stage],
+    trained: Mapping[str, Stage],
+    decision: Decision,
+    published: Publication,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Everything that the page shows, as plain data; schema_version 1."""
+    portfolio = loaded.portfolio
+    facts = {name: made.facts for name, made in stages.items()}
+    compared = facts["compared"]
+    return {
+        "schema_version": 1,
+        "run_id": run_id,
+        "portfolio": portfolio.name,
+        "as_of": portfolio.as_of.isoformat(),
+        "preset": portfolio.preset,
+        "verdict": decision.verdict,
+        "reasons": list(decision.reasons),
+        "challenger": decision.challenger,
+        "version": published.version,
+        "champion": {
+            "before": compared["champion"],
+            "before_contender": compared["champion_contender"],
+            "after": published.champion,
+        },
+        "verified_difference": published.largest_difference,
+        "contenders": compared["metrics"],
+        "contender_facts": _contender_facts(portfolio, trained, facts),
+        "differences": compared["differences"],
+        "judged": {key: compared[key] for key in ("part", "rows", "bads", "notes")},
+        "forest_spread": compared["forest_spread"],
+        "article": compared["article"],
+        "segments": compared["segments"],
+        "cutoff": {"probability": portfolio.use.cutoff_probability, "table": compared["cutoff"]},
+        "gate": portfolio.gate.model_dump(mode="json"),
+        "input": {key: facts["ingest"][key] for key in ("rows", "files", "populations", "months", "warnings")},
+        "validation": facts["validate"],
+        "labels": facts["labels"],
+        "split": facts["split"],
+        "features": facts["plan"],
+        "curves": _curves(stages["compared"].folder, decision.challenger),
+        "histograms": _histograms(stages["calibrated"].folder, stages["compared"].folder, decision.challenger),
+        "training": read_json(trained["dan"].folder / HISTORY) if "dan" in trained else None,
+        "reused": sorted(name for name, made in {**stages, **trained}.items() if made.reused),
+        "seconds": dict(seconds),
+    }
+
+
+def _contender_facts(
+    portfolio: Portfolio, trained: Mapping[str, Stage], facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "fitted": made.facts["fitted"],
+            "reason": made.facts.get("reason"),
+            "publishable": name not in POOLED or portfolio.lineup.pooling == "allowed",
+            "select_auc": facts["compared"]["select_auc"].get(name),
+            "calibration": facts["calibrated"]["calibrations"].get(name),
+        }
+        for name, made in trained.items()
+    }
+
+
+def _curves(folder: Path, challenger: str) -> dict[str, Any]:
+    """ROC, KS and calibration of the challenger, and of the champion where there is one."""
+    judged = pl.read_parquet(folder / JUDGED)
+    if not 0 < judged["label"].sum() < judged.height:
+        return {}
+    drawn = [challenger, *([CHAMPION] if CHAMPION in judged.columns else [])]
+    label = judged["label"].to_numpy()
+    found = {name: curves(label, judged[name].to_numpy()) for name in drawn}
+    return {name: {key: values.tolist() for key, values in vars(curve).items()} for name, curve in found.items()}
+
+
+def _histograms(calibrated: Path, compared: Path, challenger: str) -> dict[str, Any]:
+    """Shares of rows by predicted probability: all of the source, all of the target, and the target rows that judge."""
+    predictions = pl.read_parquet(calibrated / PREDICTIONS, columns=["id", "part", challenger])
+    judged = pl.read_parquet(compared / JUDGED, columns=[challenger])[challenger].to_numpy()
+    upper = float(predictions[challenger].quantile(0.995, "linear") or 1.0)
+    edges = np.linspace(0.0, max(upper, 1e-6), HISTOGRAM_BINS + 1)
+    samples = {
+        population: predictions.filter(pl.col("part").str.starts_with(population))[challenger].to_numpy()
+        for population in (SOURCE, TARGET)
+    }
+    samples["judged"] = judged
+    shares = {
+        name: (np.histogram(np.minimum(values, edges[-1]), edges)[0] / max(len(values), 1)).tolist()
+        for name, values in samples.items()
+    }
+    return {"edges": edges.tolist(), "shares": shares}
+
+
+def _tell_prefect(result: Mapping[str, Any]) -> None:
+    key = result["portfolio"].replace("_", "-")
+    create_markdown_artifact(summarise(result), key=f"{key}-decision", description="Decision and its reasons")
+    create_table_artifact(contender_rows(result), key=f"{key}-contenders", description="Contenders on untouched rows")
+    months = [
+        {k: row[k] for k in ("population", "month", "rows", "matured", "bads")} for row in result["input"]["months"]
+    ]
+    create_table_artifact(months, key=f"{key}-months", description="Rows, matured labels and bads by month")

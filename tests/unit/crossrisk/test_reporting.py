@@ -1,0 +1,478 @@
+"""The report page, the Markdown summary and the contender rows, from documents made up here."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossrisk import reporting
+from crossrisk.metrics import METRICS, curves, evaluate
+from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between, wilson_interval
+from crossrisk.reporting import (
+    cells_by_month,
+    contender_lines,
+    contender_rows,
+    metric_text,
+    render_report,
+    summarise,
+)
+
+HOSTILE = "<script>alert(1)</script>&\"'$x$|"
+CONTENDERS = ("source_logistic", "source_forest", "pooled_boosted", "dan")
+
+Json = dict[str, Any]
+
+
+# --- a document ---
+
+
+def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, rows: int = 600) -> Json:
+    """A plausible result: the last contender ranks best and is the challenger; months 2024-01 to 2024-06."""
+    rng = np.random.default_rng(3)
+    label = (rng.random(rows) < 0.15).astype(np.int8)
+    judged = {
+        name: 1 / (1 + np.exp(1.9 - rank / len(names) * label - rng.normal(0, 0.7, rows)))
+        for rank, name in enumerate([*(["champion"] if champion else []), *names])
+    }
+    evaluation = evaluate(label, judged, replicates=100, seed=1)
+    challenger = names[-1]
+    drawn = [challenger, *(["champion"] if champion else [])]
+    return {
+        "schema_version": 1,
+        "run_id": "2024-09-30-abcd1234",
+        "portfolio": "toy",
+        "as_of": "2024-09-30",
+        "preset": "honest",
+        "verdict": "promote" if champion else "bootstrap",
+        "reasons": [f"AUC of {challenger}: better beyond noise"],
+        "challenger": challenger,
+        "version": 1727697600,
+        "champion": {
+            "before": 1725019200 if champion else None,
+            "before_contender": "source_logistic" if champion else None,
+            "after": 1727697600,
+        },
+        "verified_difference": 6.1e-8,
+        "contenders": {name: {k: m.to_json() for k, m in by.items()} for name, by in evaluation.metrics.items()},
+        "contender_facts": {
+            name: {
+                "fitted": True,
+                "reason": None,
+                "publishable": not name.startswith("pooled"),
+                "select_auc": 0.6,
+                "calibration": {"intercept": -0.1, "slope": 0.9},
+            }
+            for name in names
+        },
+        "differences": {k: evaluation.difference(challenger, "champion", k).to_json() for k in METRICS}
+        if champion
+        else {},
+        "judged": {"part": "target_test", "rows": rows, "bads": int(label.sum()), "notes": []},
+        "forest_spread": [{"auc": 0.61, "ks": 0.17}, {"auc": 0.62, "ks": 0.18}],
+        "article": None,
+        "segments": [_segment("purpose", "car", 0.63), _segment("purpose", "house", None)],
+        "cutoff": {
+            "probability": 0.25,
+            "table": [{"model": challenger, "approved_share": 0.71, "approved_bad_rate": None}],
+        },
+        "gate": {
+            "superiority_margin_auc": 0.0,
+            "confidence": 0.95,
+            "replicates": 100,
+            "auc_floor": 0.5,
+            "observed_expected": [0.8, 1.25],
+            "min_test_bads": 30,
+            "source_auc_margin": 0.02,
+        },
+        "input": {
+            "rows": 1300,
+            "files": [{"path": "loans.parquet", "sha256": "ab" * 32}],
+            "populations": {"source": 700, "target": 500, "neither": 100},
+            "months": _months(),
+            "warnings": ["column 'extra' is not used"],
+        },
+        "validation": _validation(),
+        "labels": {
+            "left_out": {"of no population": 100},
+            "populations": {
+                "source": {"rows": 700, "matured": 700, "bads": 70},
+                "target": {"rows": 500, "matured": 400, "bads": 60},
+            },
+        },
+        "split": _split(),
+        "features": {"outputs": 12, "dropped": ["flat"]},
+        "curves": {name: {k: v.tolist() for k, v in vars(curves(label, judged[name])).items()} for name in drawn},
+        "histograms": {
+            "edges": [0.0, 0.1, 0.2, 0.3],
+            "shares": {"source": [0.5, 0.3, 0.2], "target": [0.4, 0.4, 0.2], "judged": [0.3, 0.4, 0.3]},
+        },
+        "training": _training() if "dan" in names else None,
+        "reused": ["ingest"],
+        "seconds": {"ingest": 0.4, "train dan": 31.2},
+        "paths": {"model": None, "report": "runs/x/report.html", "validation": "runs/x/validation.html"},
+    }
+
+
+def _months() -> list[Json]:
+    months = [f"2024-0{number}" for number in range(1, 7)]
+    return [
+        {"population": population, "month": month, "rows": 100, "matured": matured, "bads": 12}
+        for population, matured in (("source", 100), ("target", 80), ("neither", 50))
+        for month in months
+    ]
+
+
+def _segment(column: str, name: str, auc: float | None) -> Json:
+    return {
+        "column": column,
+        "segment": name,
+        "rows": 200,
+        "bads": 20,
+        "bad_rate": 0.1,
+        "mean_probability": 0.12,
+        "auc": auc,
+        "observed_expected": 0.83,
+    }
+
+
+def _validation() -> Json:
+    check = {"type": "expect", "columns": ["income"], "why": "no income is negative", "owner": "data", "observed": None}
+    failed = {"action": "warn", "success": False, "unexpected_count": 3, "unexpected_share": 0.002}
+    held = {"action": "stop", "success": True, "unexpected_count": 0, "unexpected_share": 0.0}
+    return {
+        "outcome": "pass",
+        "reasons": [],
+        "rows": 1300,
+        "quarantined_ids": 0,
+        "quarantined_share": 0.0,
+        "results": [
+            {"rule": "id-unique", **check, **held, "examples": [], "error": None},
+            {"rule": "income-positive", **check, **failed, "examples": [-1], "error": None},
+        ],
+        "skipped": [{"rule": "customer-not-null", "reason": "no customer"}],
+    }
+
+
+def _split() -> Json:
+    count = {"rows": 300, "labelled": 300, "bads": 40, "bads_used": 40}
+    window = {"first_month": "2024-01", "last_month": "2024-03"}
+    parts = ("source_fit", "source_stop", "target_fit", "target_select", "target_test")
+    return {
+        "parts": {part: count | window for part in parts},
+        "strata": [
+            {"stratum": "source 2024-01 0", "part": "source_fit", "rows": 90},
+            {"stratum": "source 2024-01 1", "part": "source_fit", "rows": 10},
+            {"stratum": "source merged 1", "part": "source_stop", "rows": 4},
+            {"stratum": "target 2024-03 unknown", "part": "target_test", "rows": 55},
+        ],
+        "notes": ["source: cells below 10 customers merged"],
+        "earlier": None,
+    }
+
+
+def _training() -> Json:
+    steps = list(range(40))
+    history = {
+        "step": steps,
+        "total_loss": [0.7 - s / 100 for s in steps],
+        "classification_loss": [0.6 - s / 100 for s in steps],
+        "mmd": [0.1] * 40,
+        "mmd_weight": [s / 40 for s in steps],
+        "evaluation_step": [20, 40],
+        "stop_auc": [0.6, 0.62],
+        "stop_ks": [0.2, 0.21],
+        "mmd_unbiased": [],
+        "mmd_no_shift_band": [],
+    }
+    training = {"seed": 1, "best_step": 40, "stopped_step": 40, "stop_reason": "max_steps", "history": history}
+    candidates = [{"mmd_weight": w, "stop_auc": 0.62 - w / 50, "trainings": [training]} for w in (0.0, 0.1, 1.0)]
+    return {"schema_version": 1, "chosen_mmd_weight": 0.1, "candidates": candidates}
+
+
+def _undefined() -> Json:
+    return {"value": None, "low": None, "high": None, "status": "undefined", "n_bad": 0, "n_good": 9}
+
+
+class _Page(HTMLParser):
+    """The tags that a browser would see, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+# --- the page ---
+
+
+@pytest.fixture(scope="module")
+def page_with_champion() -> str:
+    return render_report(document(champion=True))
+
+
+@pytest.fixture
+def words_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Json], str]:
+    """The text of a document's page, without its pictures: they take a second a page."""
+    monkeypatch.setattr(reporting, "_pictures", lambda *_: defaultdict(lambda: None))
+    return lambda result: _Page(render_report(result)).text
+
+
+def test_json_twin_draws_the_same_bytes_and_is_left_alone(page_with_champion: str) -> None:
+    twin = json.loads(json.dumps(document(champion=True), sort_keys=True))
+    before = copy.deepcopy(twin)
+    assert render_report(twin) == page_with_champion
+    assert twin == before
+
+
+def test_page_fetches_nothing_and_runs_nothing(page_with_champion: str) -> None:
+    page = _Page(page_with_champion)
+    assert "script" not in {tag for tag, _ in page.tags}
+    addresses = set(re.findall(r"https?://[^\"'\s<]+", page_with_champion))
+    assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    leading_out = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("href", "src", "xlink:href") and not str(value).startswith("#")
+    ]
+    assert leading_out == ["validation.html"]
+
+
+def test_page_repeats_no_id_within_itself_with_another_meaning(page_with_champion: str) -> None:
+    definitions: dict[str, set[str]] = {}
+    for tag, name, rest in re.findall(r'<(\w+) id="([^"]+)"([^>]*)>', page_with_champion):
+        definitions.setdefault(name, set()).add(tag + rest)
+    assert definitions
+    assert all(len(meanings) == 1 for meanings in definitions.values())
+
+
+def _hostile_contender(name: str) -> Json:
+    return document((name,))
+
+
+def _hostile_segment(name: str) -> Json:
+    return document(("source_logistic",)) | {"segments": [_segment(name, name, 0.6)]}
+
+
+def _hostile_texts(name: str) -> Json:
+    hostile = document(("source_logistic",))
+    hostile["reasons"] = hostile["judged"]["notes"] = hostile["features"]["dropped"] = [name]
+    hostile["input"]["warnings"] = hostile["split"]["notes"] = hostile["reused"] = [name]
+    hostile["input"]["files"][0]["path"] = hostile["run_id"] = hostile["portfolio"] = name
+    hostile["labels"]["left_out"] = {name: 1}
+    hostile["seconds"] = {name: 1.0}
+    hostile["validation"]["results"][1] |= {"rule": name, "columns": [name], "why": name, "error": name}
+    return hostile
+
+
+@pytest.mark.parametrize("build", [_hostile_contender, _hostile_segment, _hostile_texts])
+def test_names_from_the_data_are_shown_as_text(build: Callable[[str], Json]) -> None:
+    page = _Page(render_report(build(HOSTILE)))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert HOSTILE in page.text
+    assert [(tag, a) for tag, a in page.tags if any(str(name).startswith("on") for name in a)] == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(name=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12))
+def test_any_name_can_stand_in_a_picture(name: str) -> None:
+    row = Whiskers(name, "contender", [Estimate(0.6, 0.5, 0.7)])
+    tags = [tag for tag, _ in _Page(draw_intervals([row], [Panel("AUC")])).tags]
+    assert set(tags) <= {"svg", "defs", "style", "g", "path", "clippath", "rect", "use", "text", "tspan"}
+
+
+def test_verdict_reasons_and_both_champions_stand_on_the_page(page_with_champion: str) -> None:
+    text = _Page(page_with_champion).text
+    assert "▲ Promote" in text
+    assert "AUC of dan: better beyond noise" in text
+    assert "version 1725019200 (source_logistic) → version 1727697600 (dan)" in text
+
+
+def test_champion_that_stays_is_called_unchanged(words_of: Callable[[Json], str]) -> None:
+    kept = document(champion=True) | {"verdict": "keep", "version": None}
+    kept["champion"]["after"] = kept["champion"]["before"]
+    text = words_of(kept)
+    assert "■ Keep" in text
+    assert "version 1725019200 (source_logistic) → unchanged" in text
+    assert "challenger; not published" in text
+
+
+def test_page_without_champion_says_so(words_of: Callable[[Json], str]) -> None:
+    text = words_of(document())
+    assert "none → version 1727697600 (dan)" in text
+    assert "No champion to compare with" in text
+
+
+def test_verdict_of_a_later_release_is_shown_by_its_own_word(words_of: Callable[[Json], str]) -> None:
+    assert "◆ needs_approval" in words_of(document() | {"verdict": "needs_approval"})
+
+
+def test_undefined_metrics_are_dashes_with_their_status() -> None:
+    one_class = document(("source_logistic",)) | {"curves": {}}
+    one_class["contenders"]["source_logistic"] = dict.fromkeys(METRICS, _undefined())
+    text = _Page(render_report(one_class)).text
+    assert "– undefined" in text
+    assert "one class only" in text
+    assert "None" not in text
+    assert "nan" not in text
+
+
+def test_document_of_another_layout_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 1"):
+        render_report(document() | {"schema_version": 2})
+
+
+def test_smallest_result_renders() -> None:
+    smallest = document(("source_logistic",), rows=80)
+    smallest |= {"training": None, "segments": [], "forest_spread": [], "reused": [], "validation": {"outcome": "pass"}}
+    smallest["cutoff"] = {"probability": None, "table": []}
+    smallest["input"]["months"] = [row | {"month": None} for row in smallest["input"]["months"][:1]]
+    smallest["split"]["strata"] = [{"stratum": "source undated 0", "part": "source_fit", "rows": 9}]
+    text = _Page(render_report(smallest)).text
+    assert "Training of the network" not in text
+    assert "By segment" not in text
+
+
+def test_failed_rules_are_named_and_held_ones_counted(words_of: Callable[[Json], str]) -> None:
+    text = words_of(document())
+    assert "income-positive" in text
+    assert "id-unique" not in text
+    assert "1 of 2 rules hold on 1,300 rows" in text
+
+
+def test_article_figures_say_which_are_optimistic(words_of: Callable[[Json], str]) -> None:
+    figures = {"auc": 0.7811, "ks": 0.4352, "rows": 1545}
+    names = ("test (the 30% that chose the stop)", "total target", "unlabelled 70%")
+    text = words_of(document() | {"article": dict.fromkeys(names, figures)})
+    assert "Optimistic: the same rows chose the step" in text
+    assert "Still optimistic" in text
+    assert "The cleanest of the three" in text
+    assert "0.7811" in text
+
+
+def test_chosen_mmd_weight_is_marked_once(page_with_champion: str) -> None:
+    choices = page_with_champion.split("The mmd_weight is chosen")[1].split("</table>")[0]
+    strong = re.findall(r'<tr class="strong">(.*?)</tr>', choices, re.DOTALL)
+    assert len(strong) == 1
+    assert "0.1" in strong[0]
+    assert "chosen" in strong[0]
+
+
+# --- rows, summary, small parts ---
+
+
+def test_contenders_come_by_auc_and_those_not_fitted_last() -> None:
+    result = document(champion=True)
+    result["contender_facts"]["a_first_by_name"] = {
+        "fitted": False,
+        "reason": "12 matured target bads to fit on, at least 60 needed",
+        "publishable": True,
+        "select_auc": None,
+        "calibration": None,
+    }
+    rows = contender_rows(result)
+    aucs = [row["auc"] for row in rows[:-1]]
+    assert aucs == sorted(aucs, reverse=True)
+    assert {row["contender"] for row in rows} == {*CONTENDERS, "champion", "a_first_by_name"}
+    assert rows[-1]["contender"] == "a_first_by_name"
+    assert rows[-1]["what_it_is"] == "not fitted: 12 matured target bads to fit on, at least 60 needed"
+    assert rows[-1]["auc"] is None
+    assert rows[-1]["status"] == "not fitted"
+
+
+def test_contender_rows_say_what_each_is() -> None:
+    said = {row["contender"]: row["what_it_is"] for row in contender_rows(document(champion=True))}
+    assert said == {
+        "dan": "challenger; published as 1727697600",
+        "champion": "champion: version 1725019200, source_logistic",
+        "pooled_boosted": "reference: shown, never published",
+        "source_forest": None,
+        "source_logistic": None,
+    }
+
+
+def test_contender_rows_are_plain_json() -> None:
+    result = document(("source_logistic",))
+    result["contenders"]["source_logistic"]["ks"] = _undefined()
+    row = json.loads(json.dumps(contender_rows(result), allow_nan=False))[0]
+    assert row["ks"] is None
+    assert row["ks_interval"] is None
+    assert row["auc"] == round(result["contenders"]["source_logistic"]["auc"]["value"], 3)
+    assert re.fullmatch(r"0\.\d{3}–0\.\d{3}", row["auc_interval"])
+
+
+def test_order_of_contenders_does_not_depend_on_the_document() -> None:
+    result = document()
+    turned = result | {key: dict(reversed(list(result[key].items()))) for key in ("contenders", "contender_facts")}
+    assert contender_lines(turned) == contender_lines(result)
+
+
+def test_summary_has_verdict_reasons_and_every_contender() -> None:
+    summary = summarise(document(champion=True))
+    assert summary.startswith("# ▲ Promote: dan\n")
+    assert "- AUC of dan: better beyond noise\n" in summary
+    for name in ("source\\_logistic", "source\\_forest", "pooled\\_boosted", "dan", "champion"):
+        assert f"\n| {name} |" in summary
+
+
+def test_summary_shows_hostile_names_as_text() -> None:
+    summary = summarise(document((HOSTILE,)))
+    assert "<script>" not in summary
+    assert "$x$\\|" in summary
+
+
+def test_metric_text_shows_interval_and_doubt() -> None:
+    found = {"value": 0.6182, "low": 0.6041, "high": 0.6319, "status": "ok"}
+    assert metric_text(found, 3) == "0.618 (0.604–0.632)"
+    assert metric_text(found | {"status": "insufficient"}, 2) == "0.62 (0.60–0.63) insufficient"
+    assert metric_text(_undefined(), 3) == "– undefined"
+    assert metric_text(None, 3) == "–"
+
+
+def test_cells_add_up_labels_and_keep_words_beside_months() -> None:
+    assert cells_by_month(_split()["strata"]) == [
+        ("source_fit", "2024-01", 100),
+        ("source_stop", "merged", 4),
+        ("target_test", "2024-03", 55),
+    ]
+
+
+def test_months_between_leaves_no_gap_over_a_new_year() -> None:
+    assert months_between("2023-11", "2024-02") == ["2023-11", "2023-12", "2024-01", "2024-02"]
+    assert months_between("2024-02", "2024-02") == ["2024-02"]
+
+
+def test_wilson_interval_agrees_with_a_hand_worked_value() -> None:
+    # 10 of 100: middle (0.1 + 0.019207) / 1.038415 = 0.114798, half 0.063585 / 1.038415 = 0.061233 at z^2 = 3.841459
+    low, high = wilson_interval(np.array([0.1]), np.array([100.0]))
+    np.testing.assert_allclose([low[0], high[0]], [0.05523, 0.17437], atol=1e-4)
+
+
+@given(bads=st.integers(0, 50), goods=st.integers(0, 5000))
+def test_wilson_interval_holds_the_share_within_zero_and_one(bads: int, goods: int) -> None:
+    rows = np.array([float(bads + goods)])
+    share = np.array([bads / rows[0]]) if rows[0] else np.array([0.0])
+    low, high = wilson_interval(share, rows)
+    assert 0 <= low[0] <= share[0] <= high[0] <= 1

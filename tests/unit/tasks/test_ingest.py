@@ -1,0 +1,128 @@
+"""Rules of ingest: what cannot be the portfolio's data is refused, by name, before anything is trained."""
+
+import polars as pl
+import pytest
+from builders import loans, portfolio
+
+from crossrisk.errors import ConfigError, InputError
+from tasks.ingest import find_files, ingest
+
+
+def test_counts_are_by_population_and_month(tmp_path):
+    facts = ingest.fn(portfolio(tmp_path, loans())).facts
+    assert facts["populations"] == {"source": 300, "target": 300}
+    assert sum(row["rows"] for row in facts["months"]) == 600
+    assert len({row["month"] for row in facts["months"]}) == 12
+    assert facts["warnings"] == []
+
+
+def test_an_unchanged_input_is_not_inspected_again(tmp_path):
+    loaded = portfolio(tmp_path, loans())
+    assert not ingest.fn(loaded).reused
+    assert ingest.fn(loaded).reused
+    assert not ingest.fn(portfolio(tmp_path, loans(seed=1))).reused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop("income_usd"), "column 'income_usd' is missing"),
+        (lambda f: f.rename({"income_usd": "Income_USD"}), "'income_usd' came as 'Income_USD'"),
+        (lambda f: f.with_columns(pl.col("income_usd").cast(pl.String)), "'income_usd': expected a number"),
+        (lambda f: f.with_columns(pl.col("opened_on").cast(pl.String)), "'opened_on': expected a date"),
+        (lambda f: f.with_columns(pl.col("region").is_null().cast(pl.Float64)), "'region': expected a string"),
+        (lambda f: f.with_columns(bad=pl.lit(2)), "expected 0, 1 or null, but 600 rows"),
+        (lambda f: f.filter(pl.col("product") == "loan"), "population 'target' is empty"),
+        (lambda f: f.drop("product"), "column 'product' is missing"),
+    ],
+)
+def test_a_fault_of_the_file_is_named(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        ingest.fn(portfolio(tmp_path, change(loans())))
+
+
+def test_an_extra_column_is_a_warning_until_it_is_named(tmp_path):
+    frame = loans().with_columns(extra=1)
+    assert ingest.fn(portfolio(tmp_path, frame)).facts["warnings"] == ["column 'extra' is not named in the portfolio"]
+    assert ingest.fn(portfolio(tmp_path, frame, overrides=("data.ignore=['extra']",))).facts["warnings"] == []
+
+
+@pytest.mark.parametrize("kept", [0, 3, 0.5, 0.99])
+def test_a_truncated_file_is_named_and_nothing_is_made(tmp_path, kept):
+    loaded = portfolio(tmp_path, loans())
+    path = tmp_path / "data" / "loans.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(InputError, match=r"loans\.parquet: not readable"):
+        ingest.fn(loaded)
+    assert not list((tmp_path / "work" / "mini" / "stages").glob("ingest/[!.]*"))
+
+
+def test_broken_pages_below_a_whole_footer_are_found(tmp_path):
+    loaded = portfolio(tmp_path, loans())
+    path = tmp_path / "data" / "loans.parquet"
+    whole = bytearray(path.read_bytes())
+    whole[200:4000] = b"\x00" * 3800
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=r"loans\.parquet: not readable"):
+        ingest.fn(loaded)
+
+
+def test_the_broken_one_of_several_files_is_named(tmp_path):
+    folder = tmp_path / "data" / "loans"
+    folder.mkdir(parents=True)
+    loans().write_parquet(folder / "a.parquet")
+    loans().drop("region").write_parquet(folder / "b.parquet")
+    with pytest.raises(InputError, match=r"loans/b\.parquet: column 'region'"):
+        ingest.fn(portfolio(tmp_path, overrides=("data.path=loans",)))
+
+
+def test_hive_folders_become_columns(tmp_path):
+    frame = loans()
+    for (product,), rows in frame.group_by("product"):
+        folder = tmp_path / "data" / "loans" / f"product={product}"
+        folder.mkdir(parents=True)
+        rows.drop("product").write_parquet(folder / "part-0.parquet")
+    facts = ingest.fn(portfolio(tmp_path, overrides=("data.path=loans",))).facts
+    assert facts["populations"] == {"source": 300, "target": 300}
+
+
+@pytest.mark.parametrize("path", ["../secret.parquet", "/etc/secret.parquet", "a/../../secret.parquet"])
+def test_a_path_that_leads_outside_the_root_is_refused(tmp_path, path):
+    (tmp_path / "data").mkdir()
+    loans(20).write_parquet(tmp_path / "secret.parquet")
+    with pytest.raises(InputError, match=r"outside data\.root"):
+        find_files(tmp_path / "data", path)
+
+
+def test_a_link_that_leads_outside_the_root_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    loans(20).write_parquet(tmp_path / "secret.parquet")
+    (tmp_path / "data" / "loans.parquet").symlink_to(tmp_path / "secret.parquet")
+    with pytest.raises(InputError, match="link to outside"):
+        find_files(tmp_path / "data", "*.parquet")
+
+
+def test_hidden_and_unfinished_files_are_not_read(tmp_path):
+    (tmp_path / "data" / "_tmp").mkdir(parents=True)
+    for name in ("a.parquet", ".b.parquet", "_tmp/c.parquet"):
+        loans(20).write_parquet(tmp_path / "data" / name)
+    assert [f.name for f in find_files(tmp_path / "data", ".")] == ["a.parquet"]
+
+
+def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(InputError, match="is no folder"):
+        find_files(tmp_path / "data", "x")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="no Parquet file"):
+        find_files(tmp_path / "data", "x/*.parquet")
+
+
+def test_a_rule_that_is_no_sql_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"population\.source is no SQL"):
+        ingest.fn(portfolio(tmp_path, loans(), overrides=("population.source=product ===",)))
+
+
+def test_overlapping_populations_are_refused(tmp_path):
+    with pytest.raises(InputError, match="belong to both"):
+        ingest.fn(portfolio(tmp_path, loans(), overrides=("population.source=product IS NOT NULL",)))
