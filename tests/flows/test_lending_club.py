@@ -1,0 +1,85 @@
+"""The real portfolio, end to end: 36-month loans lend their experience to the 60-month product."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.data
+
+PUBLISHED = {
+    "source_boosted": 0.618, "source_logistic": 0.618, "pooled_boosted": 0.616, "pooled_logistic": 0.623,
+}  # fmt: skip
+"""AUC on the twelve cohorts of 2011 in the reference table of the data sets (300 target bads for the pooled ones)."""
+
+
+@pytest.fixture(scope="module")
+def lending_club(tmp_path_factory):
+    root = os.environ.get("CROSSRISK_DATA", "")
+    if not (Path(root) / "lending_club_2007_2011").is_dir():
+        pytest.skip(
+            f"CROSSRISK_DATA ({root or 'not set'}) holds no folder lending_club_2007_2011; see docs/datasets.md"
+        )
+    home = tmp_path_factory.mktemp("lending_club")
+    environ = {**os.environ, "CROSSRISK_HOME": str(home), "CROSSRISK_DATA": str(Path(root).resolve()),
+               "PREFECT_HOME": str(home / "prefect")}  # fmt: skip
+    command = [BIN / "crossrisk", "retrain", ROOT / "configs" / "lending_club.toml", "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_the_rows_are_those_of_the_portfolio(lending_club):
+    result = json.loads(Path(lending_club["paths"]["json"]).read_text())
+    assert (result["judged"]["rows"], result["judged"]["bads"]) == (7_620, 1_798)
+    assert result["input"]["populations"]["source"] == 14_995
+    assert result["validation"]["quarantined_ids"] == 0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_auc_agrees_with_the_reference_figures(lending_club, name):
+    assert lending_club["contenders"][name]["auc"]["value"] == pytest.approx(PUBLISHED[name], abs=0.012)
+
+
+def test_a_model_was_published_within_the_floors(lending_club):
+    assert lending_club["verdict"] == "bootstrap"
+    assert lending_club["version"] == int(Path(lending_club["paths"]["model"]).name)
+
+
+def test_the_published_model_answers_saved_model_cli_with_raw_columns(lending_club):
+    model = lending_club["paths"]["model"]
+    environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    shown = subprocess.run(
+        [BIN / "saved_model_cli", "show", "--dir", model, "--tag_set", "serve", "--signature_def", "serving_default"],
+        capture_output=True, text=True, check=True, env=environ,
+    ).stdout  # fmt: skip
+    inputs = {part.split("'")[0]: part for part in shown.split("inputs['")[1:]}
+    feed = []
+    for name, described in inputs.items():
+        value = "b'RENT'" if "DT_STRING" in described else "14000" if "DT_INT32" in described else "10000.0"
+        kind = "np.int32" if "DT_INT32" in described else "np.float64" if "DT_DOUBLE" in described else "object"
+        feed.append(f"{name}=np.array([{value}, {value}], dtype={kind})")
+    done = subprocess.run(
+        [BIN / "saved_model_cli", "run", "--dir", model, "--tag_set", "serve", "--signature_def", "serving_default",
+         "--input_exprs", ";".join(feed), "--outdir", Path(model).parents[1]],
+        capture_output=True, text=True, check=False, env=environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    probability = np.load(Path(model).parents[1] / "probability.npy")
+    assert probability.shape == (2,)
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_every_loan_of_the_test_is_scored_by_the_published_model_as_it_was_judged(lending_club):
+    result = json.loads(Path(lending_club["paths"]["json"]).read_text())
+    assert result["verified_difference"] <= 1e-5
+    judged = next(Path(lending_club["paths"]["json"]).parents[2].glob("stages/compared/*/judged.parquet"))
+    assert pl.read_parquet(judged)["id"].n_unique() == 7_620
