@@ -335,6 +335,18 @@ def load_portfolio(
     )
 
 
+def load_run(
+    config: str, environ: Mapping[str, str], *, as_of: str = "", preset: str = "", overrides: Sequence[str] = ()
+) -> Loaded:
+    """The portfolio of a run: its TOML, then the overrides, then the run's own date and preset where given.
+
+    Raises:
+        ConfigError: as `load_portfolio`.
+    """
+    own = [f'{key}="{value}"' for key, value in (("as_of", as_of), ("preset", preset)) if value]
+    return load_portfolio(Path(config), environ=environ, overrides=[*overrides, *own])
+
+
 def parse_portfolio(document: Mapping[str, Any], *, where: str) -> Portfolio:
     """Build the tree from parsed TOML; every fault is named, in one ConfigError."""
     try:

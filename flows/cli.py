@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
 from crossrisk.quiet import make_quiet
 
@@ -82,10 +83,10 @@ def _add_demo_sizes(demo: argparse.ArgumentParser) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> int:
-    from flows.retrain import load_run
-
-    load_run(options.config, as_of=options.as_of, preset=options.preset, overrides=options.overrides)  # fail fast
+    # a config that cannot be is refused before Prefect and all below it are imported
+    load_run(options.config, os.environ, as_of=options.as_of, preset=options.preset, overrides=options.overrides)
     _set_log_level("WARNING" if options.json else "INFO")
+    _hide_expected_tracebacks()
     from flows.retrain import retrain
     from flows.screen import show_result
 
@@ -105,6 +106,16 @@ def _retrain(options: argparse.Namespace) -> int:
 def _set_log_level(level: str) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", level)  # read when Prefect is imported
     logging.getLogger("crossrisk").setLevel(level)
+
+
+def _hide_expected_tracebacks() -> None:
+    """An error of ours says what to do; a page of Prefect's frames above it only hides that."""
+
+    def is_worth_a_line(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], CrossriskError))
+
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(is_worth_a_line)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from crossrisk.config import Loaded, load_portfolio
+from crossrisk.config import load_run
 from crossrisk.errors import ValidationBlockedError
 from crossrisk.quiet import make_quiet
 from crossrisk.store import Stage
@@ -69,7 +69,7 @@ def retrain(
 ) -> dict[str, Any]:
     """Retrain a portfolio's model and publish it if the gate says so. Returns the run's result, schema_version 1."""
     make_quiet(os.environ)
-    loaded = load_run(config, as_of=as_of, preset=preset, overrides=overrides)
+    loaded = load_run(config, os.environ, as_of=as_of, preset=preset, overrides=overrides)
     portfolio = loaded.portfolio
     run_id = f"{portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"
     step = Steps()
@@ -108,9 +108,3 @@ def retrain(
     }
     published = step("publish", publish, loaded, decision, stages, run_id)
     return report(loaded, run_id, stages, trained, decision, published, step.seconds)
-
-
-def load_run(config: str, *, as_of: str, preset: str, overrides: list[str]) -> Loaded:
-    """The portfolio of a run: its TOML, then the overrides, then the run's own date and preset."""
-    own = [f'{key}="{value}"' for key, value in (("as_of", as_of), ("preset", preset)) if value]
-    return load_portfolio(Path(config), environ=os.environ, overrides=[*overrides, *own])
