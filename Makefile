@@ -56,5 +56,5 @@ lock: $(STAMP)  ## write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --no-header --no-emit-index-url --no-config -o requirements.lock
 
-clean:          ## remove what runs have made here (not the environment, not the registry)
+clean:          ## remove stages, reports and the demo's data; registry and environment stay
 	rm -rf work

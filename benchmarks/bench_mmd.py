@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.dan import ARTICLE
+from models.dan_spec import ARTICLE
 from models.mmd import mk_mmd2
 from models.networks import build_network
 

@@ -239,19 +239,27 @@ class Portfolio(_Form):
                     raise ValueError(f"{key} needs data.decision_date, which is not set")
         check_servable_names(self.row_plan.raw_columns)
         roles = {self.label.column, self.label.known_date, self.data.id, self.data.customer} - {None}
-        features = {*self.features.numeric, *self.features.categorical}
-        reserved = sorted({*features, *self.features.ratios, *self.features.ages} & RESERVED_NAMES)
+        read = {column.name for column in self.row_plan.raw_columns}
+        named = {*self.features.numeric, *self.features.categorical, *self.features.ratios, *self.features.ages}
+        reserved = sorted(named & RESERVED_NAMES)
         if reserved:
             raise ValueError(f"a feature may not be called {reserved[0]!r}: stages use that name for themselves")
-        leaked = sorted(str(name) for name in roles & features)
+        leaked = sorted(str(name) for name in roles & read)
         if leaked:
-            raise ValueError(f"column {leaked[0]!r} is a label, date or key and cannot be a feature")
+            raise ValueError(f"column {leaked[0]!r} is a label, its date or a key: no feature may be made of it")
+        if not self.can_publish:
+            raise ValueError("every contender is pooled, and lineup.pooling is 'reference': nothing could be published")
         return self
 
     @property
     def contenders(self) -> tuple[str, ...]:
         """The lineup of this run."""
         return self.lineup.contenders or (ARTICLE_LINEUP if self.preset == "article" else HONEST_LINEUP)
+
+    @property
+    def can_publish(self) -> bool:
+        """Whether any contender of the lineup may become the champion."""
+        return self.lineup.pooling == "allowed" or bool(set(self.contenders) - set(POOLED))
 
     @property
     def row_plan(self) -> RowPlan:
@@ -327,7 +335,7 @@ def load_portfolio(
     return Loaded(
         portfolio,
         Folders(
-            data_root=home / root,
+            data_root=(home / root).resolve(),
             work=home / portfolio.work / portfolio.name,
             registry=home / portfolio.publish.registry / portfolio.name,
             config=path.resolve().parent,

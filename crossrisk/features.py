@@ -4,9 +4,9 @@ One plan, two compilers: `rowwise_expressions` and `encoding_expressions` here m
 batches; `models.feature_graph` makes TensorFlow ops of it for the SavedModel. Both compute in float64 and round once
 to float32, so that they agree to the last bit. Reading and writing files stays in `tasks.features`.
 
-Row-wise part (nothing fitted): sentinel codes and NaN become missing, ratios, ages in months at the decision date.
-Fitted part: numbers are imputed with the median (with a missing flag), clipped, standardised; categories are one-hot
-with a slot for missing and a slot for levels unseen or rare in training.
+Row-wise part (nothing fitted): sentinel codes, NaN and infinities become missing; ratios, ages in months at the
+decision date. Fitted part: numbers are imputed with the median (with a missing flag), clipped, standardised; categories
+are one-hot with a slot for missing and a slot for levels unseen or rare in training.
 """
 
 from __future__ import annotations
@@ -174,13 +174,16 @@ def rowwise_expressions(rows: RowPlan) -> list[pl.Expr]:
     """One expression a feature over the raw columns: numbers as float64, categories as strings, missing as null."""
     codes = {s.column: s.codes for s in rows.sentinels}
 
+    def finite(value: pl.Expr) -> pl.Expr:
+        return pl.when(value.is_finite()).then(value)
+
     def number(name: str) -> pl.Expr:
-        value = pl.col(name).cast(pl.Float64).fill_nan(None)
+        value = finite(pl.col(name).cast(pl.Float64))
         return value if name not in codes else pl.when(~value.is_in(codes[name])).then(value)
 
     def ratio(r: Ratio) -> pl.Expr:
         denominator = number(r.denominator)
-        return pl.when(denominator != 0).then(number(r.numerator) / denominator).fill_nan(None)
+        return finite(pl.when(denominator != 0).then(number(r.numerator) / denominator))
 
     def age(a: Age) -> pl.Expr:
         days = _day_number(str(rows.decision_date)) - _day_number(a.date)

@@ -1,7 +1,7 @@
 """Labels with time: which rows belong to which population, and whose label is known at as_of.
 
 A label that has not matured is unknown, never good: it is null here, and nothing downstream can see its value.
-Expressions over the raw columns; reading files stays in `tasks.rows`.
+Expressions over the raw columns; reading files stays in `tasks.labels`.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ def matured_label(portfolio: Portfolio) -> pl.Expr:
     """0 or 1 where the label is known at as_of, else null (Int8).
 
     Known means: the window is closed, the date at which the label became known (where there is such a column) is not
-    after as_of, and the label itself is not null. Early bads of an open window stay unknown too, or the bad rate of
-    young vintages would inflate.
+    after as_of, and the label itself is 0 or 1 (any other code is the validation's business). Early bads of an open
+    window stay unknown too, or the bad rate of young vintages would inflate.
     """
     label = portfolio.label
     known = is_window_closed(portfolio)
     if label.known_date is not None:
         known = known & (pl.col(label.known_date).cast(pl.Date) <= portfolio.as_of).fill_null(False)
-    return pl.when(known).then(pl.col(label.column).cast(pl.Int8))
+    value = pl.col(label.column).cast(pl.Float64)
+    return pl.when(known & value.is_in([0.0, 1.0])).then(value.cast(pl.Int8))
 
 
 def month(portfolio: Portfolio) -> pl.Expr:

@@ -65,12 +65,12 @@ def auc_value(label: NDArray[Any], score: NDArray[Any]) -> float:
 
     (sum of the bads' midranks - m (m + 1) / 2) / (m n); float64 throughout, so safe above 10 million rows.
     """
-    return float(_SortedScores(label, score).auc(_one(len(label)))[0])
+    return float(_SortedScores(label, score).auc(_one(len(label)))[0]) if len(label) else np.nan
 
 
 def ks_value(label: NDArray[Any], score: NDArray[Any]) -> float:
     """Largest |F_bad - F_good| over the distinct scores, in [0, 1]. NaN where a class is absent."""
-    return float(_SortedScores(label, score).ks(_one(len(label)))[0])
+    return float(_SortedScores(label, score).ks(_one(len(label)))[0]) if len(label) else np.nan
 
 
 def _one(rows: int) -> Floats:
@@ -139,13 +139,17 @@ class Evaluation:
     """contender -> metric -> value with interval"""
     replicates: Mapping[str, Mapping[str, Floats]]
     """contender -> metric -> (replicates,)"""
+    confidence: float
+    """share of every interval"""
 
-    def difference(self, challenger: str, champion: str, metric: str, *, confidence: float = 0.95) -> Difference:
+    def difference(self, challenger: str, champion: str, metric: str) -> Difference:
         """Challenger minus champion on the same resamples; percentile interval."""
         a, b = self.metrics[challenger][metric], self.metrics[champion][metric]
         if a.value is None or b.value is None:
             return Difference(metric, None, None, None, "undefined")
-        low, high = _percentiles(self.replicates[challenger][metric] - self.replicates[champion][metric], confidence)
+        low, high = _percentiles(
+            self.replicates[challenger][metric] - self.replicates[champion][metric], self.confidence
+        )
         return Difference(metric, a.value - b.value, low, high, a.status)
 
 
@@ -185,19 +189,19 @@ def evaluate(
     status: Status = "ok" if min(n_bad, n_good) >= minimum else "insufficient"
     if min(n_bad, n_good) == 0:
         status = "undefined"
+    if status == "undefined":
+        undefined = Metric(None, None, None, "undefined", n_bad, n_good)
+        return Evaluation({name: dict.fromkeys(METRICS, undefined) for name in scores}, {}, confidence)
     ranks = {name: _SortedScores(y, p) for name, p in scores.items()}
-    resampled = _resample(y, scores, ranks, replicates, seed) if status != "undefined" else {}
+    resampled = _resample(y, scores, ranks, replicates, seed)
     metrics: dict[str, dict[str, Metric]] = {}
     for name, p in scores.items():
-        if status == "undefined":
-            metrics[name] = {key: Metric(None, None, None, "undefined", n_bad, n_good) for key in METRICS}
-            continue
         points = _replicate_metrics(y, p, ranks[name], _one(len(y)))
         metrics[name] = {}
         for key in METRICS:
             low, high = _percentiles(resampled[name][key], confidence)
             metrics[name][key] = Metric(float(points[key][0]), low, high, status, n_bad, n_good)
-    return Evaluation(metrics=metrics, replicates=resampled)
+    return Evaluation(metrics=metrics, replicates=resampled, confidence=confidence)
 
 
 def _resample(

@@ -6,6 +6,8 @@ reject     an absolute floor is missed, or the challenger is worse than the cham
 bootstrap  no champion yet and every floor is met
 promote    better than the champion beyond noise, by more than the margin
 keep       everything else: insufficient evidence is a normal answer
+
+Preset `article` has no gate: `decide_as_article` publishes the network and says what these rules would have said.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ class Evidence:
     """metric -> challenger - champion, paired; empty without a champion"""
     source_only: bool
     """the challenger saw no target label"""
+    is_network: bool = False
+    """networks must go on classifying the source"""
     source_auc_fall: float | None = None
-    """networks: AUC on source_stop of the source-only network minus the challenger's"""
+    """networks: AUC on source_stop of the source-only network minus the challenger's; None: undefined"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,19 @@ def decide(evidence: Evidence, gate: GateConfig) -> Decision:
     return _compare(evidence, gate)
 
 
+def decide_as_article(evidence: Evidence, gate: GateConfig) -> Decision:
+    """Publish the challenger whatever the comparison says, as the article does; what it says is among the reasons.
+
+    Whether the version can be served is no part of this: one that fails its verification is still not published.
+    """
+    alone = decide(evidence, gate)
+    reasons = (
+        f"preset article publishes {evidence.challenger} whatever the comparison says, as the article does",
+        f"the comparison alone would say {alone.verdict}: {'; '.join(alone.reasons)}",
+    )
+    return Decision("bootstrap" if evidence.champion is None else "promote", evidence.challenger, reasons)
+
+
 def _missed_floors(evidence: Evidence, gate: GateConfig) -> list[str]:
     name, missed = evidence.challenger, []
     auc, ratio = evidence.metrics["auc"], evidence.metrics["observed_expected"]
@@ -75,9 +92,9 @@ def _missed_floors(evidence: Evidence, gate: GateConfig) -> list[str]:
     if not few and (ratio.value is None or not low <= ratio.value <= high):
         missed.append(f"{name}: observed/expected {_number(ratio.value)} lies outside {low:.2f} to {high:.2f}")
     fall = evidence.source_auc_fall
-    if fall is not None and not fall <= gate.source_auc_margin:
+    if evidence.is_network and (fall is None or not fall <= gate.source_auc_margin):
         missed.append(
-            f"{name}: AUC on the source fell by {fall:.3f} against the source-only network, "
+            f"{name}: AUC on the source fell by {_number(fall)} against the source-only network, "
             f"more than {gate.source_auc_margin:.3f}: it no longer classifies the source"
         )
     return missed

@@ -61,6 +61,10 @@ class Registry:
         """Where the manifest of a version lies."""
         return self.root / "manifests" / f"{version}.json"
 
+    def companion_path(self, version: int, name: str) -> Path:
+        """Where a file that goes with a version lies."""
+        return self.root / "manifests" / f"{version}.{name}"
+
     def versions(self) -> list[int]:
         """Versions present, ascending. A name that is no plain positive integer is no version."""
         if not self.models.is_dir():
@@ -138,10 +142,24 @@ def staging_folder(registry: Registry) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def place_version(registry: Registry, staged: Path, manifest: Mapping[str, Any], *, now: float) -> Champion:
-    """Make a staged and verified SavedModel the champion: one rename. Needs the lock.
+def place_version(
+    registry: Registry,
+    staged: Path,
+    manifest: Mapping[str, Any],
+    *,
+    now: float,
+    companions: Mapping[str, Path] | None = None,
+) -> Champion:
+    """Make a staged and verified SavedModel the champion: one rename, after all else is in place. Needs the lock.
 
     The number is max(now in Unix seconds, last + 1), so that string order, number order and time order agree.
+
+    Args:
+        registry: of the portfolio.
+        staged: folder of the SavedModel, on the registry's file system.
+        manifest: what the version is; number and digests are added.
+        now: Unix seconds.
+        companions: name -> staged file that later runs need beside the manifest; moved to `manifests/<version>.<name>`.
 
     Raises:
         PublishError: the base path holds something that is no version of ours and that readers would take for one.
@@ -151,7 +169,12 @@ def place_version(registry: Registry, staged: Path, manifest: Mapping[str, Any],
     version = max(int(now), last + 1)
     files = digest_tree(staged)
     _fsync_tree(staged)
-    full = {**manifest, "schema_version": 1, "version": version, "files": files}
+    moved = {name: digest_file(path) for name, path in (companions or {}).items()}
+    for name, path in (companions or {}).items():
+        target = registry.companion_path(version, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    full = {**manifest, "schema_version": 1, "version": version, "files": files, "companions": moved}
     write_json(registry.manifest_path(version), full)
     registry.models.mkdir(parents=True, exist_ok=True)
     folder = registry.models / str(version)

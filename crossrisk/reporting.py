@@ -48,7 +48,7 @@ class VerdictWords:
 
 
 VERDICTS: Mapping[str, VerdictWords] = {
-    "promote": VerdictWords("▲", "Promote", "The challenger is better beyond noise and is the new champion."),
+    "promote": VerdictWords("▲", "Promote", "The challenger is the new champion; the reasons say why."),
     "bootstrap": VerdictWords("●", "Bootstrap", "There was no champion; the challenger is the first."),
     "keep": VerdictWords("■", "Keep", "The champion stays; a normal answer where the evidence does not suffice."),
     "reject": VerdictWords("✕", "Reject", "The challenger is refused; nothing was published."),

@@ -24,6 +24,15 @@ JSON_KEYS = (
     "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "contenders", "paths", "seconds",
 )  # fmt: skip
 
+MONITOR_KEYS = (
+    "schema_version", "run_id", "portfolio", "as_of", "month", "champion", "light", "reasons", "volumes", "score_psi",
+    "feature_psi", "performance", "paths",
+)  # fmt: skip
+FEATURES_PRINTED = 10
+"""by `monitor --json`, largest PSI first; all are in the report's JSON twin"""
+
+_SET_HELP = "dotted key on top of the TOML"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `crossrisk`."""
@@ -58,10 +67,33 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="dotted key on top of the TOML",
+        help=_SET_HELP,
     )
     retrain.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     retrain.set_defaults(run=_retrain)
+
+    monitor = commands.add_parser("monitor", help="compare a month with what the champion was published on")
+    monitor.add_argument("config", help="the portfolio's TOML")
+    monitor.add_argument("--month", default="", metavar="YYYY-MM", help="default: the last complete one before as_of")
+    monitor.add_argument("--as-of", default="", metavar="DATE", help="logical date; nothing later is seen")
+    monitor.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
+    monitor.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    monitor.set_defaults(run=_monitor)
+
+    predict = commands.add_parser("predict", help="score one customer with the published model")
+    predict.add_argument("config", help="the portfolio's TOML")
+    predict.add_argument(
+        "--row",
+        action="extend",
+        nargs="+",
+        required=True,
+        metavar="COLUMN=VALUE",
+        help="raw columns of the customer; dates as YYYY-MM-DD; what is not given, or empty, is a missing value",
+    )
+    predict.add_argument("--version", type=int, metavar="V", help="default: the champion")
+    predict.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
+    predict.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    predict.set_defaults(run=_predict)
 
     demo = commands.add_parser("demo", help="write a generated two-population portfolio with known true probabilities")
     demo.add_argument("directory", type=Path, help="where to write demo/ and demo_truth/; use it as CROSSRISK_DATA")
@@ -116,6 +148,40 @@ def _hide_expected_tracebacks() -> None:
 
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logging.getLogger(name).addFilter(is_worth_a_line)
+
+
+def _monitor(options: argparse.Namespace) -> int:
+    from crossrisk.monitor_page import month_lines
+    from crossrisk.monitoring import watched_month
+
+    loaded = load_run(options.config, os.environ, as_of=options.as_of, overrides=options.overrides)
+    month = watched_month(options.month, loaded.portfolio)
+    _set_log_level("WARNING" if options.json else "INFO")
+    _hide_expected_tracebacks()
+    from flows.monitor import monitor
+
+    result: dict[str, Any] = monitor(
+        config=str(Path(options.config).resolve()),
+        month=month,
+        as_of=options.as_of,
+        overrides=options.overrides,
+    )
+    if options.json:
+        printed = {key: result[key] for key in MONITOR_KEYS}
+        printed["feature_psi"] = printed["feature_psi"][:FEATURES_PRINTED]
+        print(json.dumps(printed, allow_nan=False))
+    else:
+        print("\n".join(month_lines(result)))
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from flows.predict import describe, predict
+
+    loaded = load_run(options.config, os.environ, overrides=options.overrides)
+    prediction = predict(loaded, options.row, version=options.version)
+    print(json.dumps(prediction.to_json(), allow_nan=False) if options.json else describe(prediction))
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -100,6 +100,7 @@ def retrain(
         "ingest": ingested,
         "validate": validated,
         "labels": labels,
+        "rows": rows,
         "split": split,
         "plan": plan,
         "encoded": encoded,
@@ -107,4 +108,5 @@ def retrain(
         "compared": compared,
     }
     published = step("publish", publish, loaded, decision, stages, run_id)
-    return report(loaded, run_id, stages, trained, decision, published, step.seconds)
+    result = step("report", report, loaded, run_id, stages, trained, decision, published, step.seconds)
+    return {**result, "seconds": step.seconds}  # the page cannot know how long it took to write

@@ -3,7 +3,8 @@
 The signature `serving_default` takes one rank-1 input a raw column, named as the column (number: float64 with NaN for
 missing; category: string with ""; date: int32 days since 1970-01-01 with INT32_MIN), and gives `probability` and
 `score`, both float64 (n,). A directory holds what TensorFlow writes and nothing else; its manifest, its name and its
-place are `crossrisk.registry`'s. Importing this imports TensorFlow: work belongs in `models.export_worker`'s process.
+place are `crossrisk.registry`'s, the tensor names of the article `models.article_export`'s. Importing this imports
+TensorFlow: work belongs in `models.export_worker`'s process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ SIGNATURE = "serving_default"
 OUTPUTS = ("probability", "score")
 
 Kind = Literal["number", "category", "date"]
-_INPUT_DTYPES: dict[Kind, Any] = {"number": tf.float64, "category": tf.string, "date": tf.int32}
+INPUT_DTYPES: Mapping[Kind, Any] = {"number": tf.float64, "category": tf.string, "date": tf.int32}
+"""Kind of a raw column -> type of its input"""
 
 Batch = dict[str, NDArray[Any]]
 """Raw columns as the signature takes them: (n,) float64, object (str) or int32, by column name."""
@@ -53,10 +55,15 @@ def export(plan: FeaturePlan, contender: Contender, scaling: Scaling, directory:
         PublishError: the directory holds something already.
     """
     check_servable_names(plan.rows.raw_columns)
-    if directory.exists() and any(directory.iterdir()):
-        raise PublishError(f"expected an empty directory to export to, {directory} holds files; export to a new one")
+    require_empty(directory)
     module = _Scorer(plan, contender, scaling)
     tf.saved_model.save(module, str(directory), signatures={SIGNATURE: module.serve.get_concrete_function()})
+
+
+def require_empty(directory: Path) -> None:
+    """Raise PublishError where the directory to export to holds anything."""
+    if directory.exists() and any(directory.iterdir()):
+        raise PublishError(f"expected an empty directory to export to, {directory} holds files; export to a new one")
 
 
 class _Scorer(tf.Module):
@@ -68,14 +75,14 @@ class _Scorer(tf.Module):
 
         def serve(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             probability = self.contender(encode(plan, raw))
-            return {"probability": probability, "score": _score(scaling, probability)}
+            return {"probability": probability, "score": score_points(scaling, probability)}
 
-        inputs = {c.name: tf.TensorSpec([None], _INPUT_DTYPES[c.kind], name=c.name) for c in plan.rows.raw_columns}
+        inputs = {c.name: tf.TensorSpec([None], INPUT_DTYPES[c.kind], name=c.name) for c in plan.rows.raw_columns}
         self.serve = tf.function(serve, input_signature=[inputs], autograph=False)
 
 
-def _score(scaling: Scaling, probability: tf.Tensor) -> tf.Tensor:
-    """`Scaling.score` as TensorFlow operations."""
+def score_points(scaling: Scaling, probability: tf.Tensor) -> tf.Tensor:
+    """`Scaling.score` as TensorFlow operations: points (n,) of probabilities of bad (n,), float64."""
     p = tf.clip_by_value(probability, PROBABILITY_LIMIT, 1.0 - PROBABILITY_LIMIT)
     return scaling.offset + scaling.factor * tf.math.log((1.0 - p) / p)
 
@@ -143,7 +150,7 @@ class LoadedModel:
 
     def score_batch(self, batch: Batch) -> Scores:
         """Scores of raw columns in the form that `raw_batch` gives."""
-        feed = {c.name: tf.constant(batch[c.name], _INPUT_DTYPES[c.kind]) for c in self.columns}
+        feed = {c.name: tf.constant(batch[c.name], INPUT_DTYPES[c.kind]) for c in self.columns}
         outputs = self.saved.signatures[SIGNATURE](**feed)
         return Scores(outputs["probability"].numpy(), outputs["score"].numpy())
 
@@ -168,13 +175,13 @@ def load(directory: Path) -> LoadedModel:
     Raises:
         PublishError: no SavedModel, a damaged one, or one whose signature is not ours.
     """
-    with _named_failures(directory, "tf.saved_model.load"):
+    with named_failures(directory, "tf.saved_model.load"):
         saved = tf.saved_model.load(str(directory))
     if SIGNATURE not in saved.signatures:
         raise PublishError(f"{directory}: expected the signature {SIGNATURE}, got {sorted(saved.signatures)}")
     signature = saved.signatures[SIGNATURE]
     _check_outputs(directory, {name: (spec.dtype, spec.shape) for name, spec in signature.structured_outputs.items()})
-    kinds = {dtype: kind for kind, dtype in _INPUT_DTYPES.items()}
+    kinds = {dtype: kind for kind, dtype in INPUT_DTYPES.items()}
     columns = []
     for name, spec in sorted(signature.structured_input_signature[1].items()):
         if spec.dtype not in kinds or spec.shape.rank != 1:
@@ -219,8 +226,8 @@ def verify(directory: Path, batch: Batch, expected_probability: Floats, toleranc
     by_object = _score_by_object_reader(directory, batch)
     verification = Verification(
         rows=len(expected_probability),
-        graph_reader=_largest_difference(by_graph.probability, expected_probability),
-        object_reader=_largest_difference(by_object.probability, expected_probability),
+        graph_reader=largest_difference(by_graph.probability, expected_probability),
+        object_reader=largest_difference(by_object.probability, expected_probability),
     )
     # `not <=` and not `>`: a difference that is NaN must fail
     if not max(verification.graph_reader, verification.object_reader) <= tolerance:
@@ -229,14 +236,14 @@ def verify(directory: Path, batch: Batch, expected_probability: Floats, toleranc
             f"{verification.graph_reader:.3g} (graph reader) and {verification.object_reader:.3g} (object reader) from "
             f"the contender's, at most {tolerance:.3g} allowed; do not publish, compare the feature plans of both"
         )
-    if not _largest_difference(by_graph.score, by_object.score) <= 1e-6:
+    if not largest_difference(by_graph.score, by_object.score) <= 1e-6:
         raise PublishError(f"{directory}: the two readers give different scores, or scores that are not numbers")
     return verification
 
 
 def _score_by_graph_reader(directory: Path, batch: Batch) -> Scores:
     with (
-        _named_failures(directory, "the TensorFlow 1 loader"),
+        named_failures(directory, "the TensorFlow 1 loader"),
         tf.Graph().as_default(),
         tf.compat.v1.Session() as session,
     ):
@@ -255,7 +262,7 @@ def _score_by_graph_reader(directory: Path, batch: Batch) -> Scores:
 
 def _score_by_object_reader(directory: Path, batch: Batch) -> Scores:
     model = load(directory)
-    with _named_failures(directory, "tf.saved_model.load"):
+    with named_failures(directory, "tf.saved_model.load"):
         return model.score_batch(batch)
 
 
@@ -285,14 +292,15 @@ def _check_signature(
         )
 
 
-def _largest_difference(got: Floats, expected: Floats) -> float:
+def largest_difference(got: Floats, expected: Floats) -> float:
+    """Largest absolute difference of two arrays: infinite where their shapes differ, NaN where one holds NaN."""
     if got.shape != expected.shape:
         return float("inf")
     return float(np.abs(got - expected).max())
 
 
 @contextmanager
-def _named_failures(directory: Path, reader: str) -> Iterator[None]:
+def named_failures(directory: Path, reader: str) -> Iterator[None]:
     """Whatever TensorFlow raises on a damaged directory, as one error that names the directory and the reader."""
     try:
         yield

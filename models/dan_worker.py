@@ -1,7 +1,8 @@
 """The child process that trains the DAN of a run: `python -m models.dan_worker SPEC.json` (see `models.child`).
 
 It reads the encoded matrix, trains an ensemble for each mmd_weight of the grid, keeps the one whose AUC on the stop
-rows is highest, and writes it with the history of all. What a training is lives in `models.dan`.
+rows is highest, and writes it with the history of all. What a training is lives in `models.dan`, its presets and
+rows in `models.dan_spec`.
 
 The spec:
     name: of the contender, e.g. "dan"
@@ -12,8 +13,8 @@ The spec:
     overrides: fields of `DanSpec` in the place of the preset's
     mmd_weights, seeds: the grid; the article trains one network, of the first seed, at weight 1
     target_prior: bad rate of the target, or null
-    out: an existing folder; receives model.json, arrays.npz and history.json, and the ensemble of mmd_weight 0 in a
-        folder `unadapted`, against which the guardrail on the source is measured
+    out: an existing folder; receives model.json, arrays.npz and history.json, and (preset dan) the folder `source_only`
+        with two networks of the first seed, `alone` (source labels only) and `chosen`: what the guardrail compares
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ import tensorflow as tf
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.metrics import auc_value
 from models.child import Emit, Json, serve
-from models.dan import ARTICLE, DEFAULT, DanSpec, Labels, TrainedNetwork, TrainingSet, train_ensemble
+from models.dan import TrainedNetwork, stack, train_ensemble
+from models.dan_spec import ARTICLE, DEFAULT, DanSpec, Labels, TrainingSet
 from models.fitted import Contender, Matrix, Network, save_contender
 
-UNADAPTED = "unadapted"
+SOURCE_ONLY = "source_only"
 PRESETS = {"article": ARTICLE, "dan": DEFAULT}
 
 THREADS = 2
@@ -74,12 +76,22 @@ def handle(spec: Json, emit: Emit) -> Json:
     chosen = choose(candidates)
     out = Path(spec["out"])
     save_contender(Contender(name=spec["name"], form=chosen.network), out)
-    for candidate in candidates:
-        if candidate.mmd_weight == 0.0:
-            (out / UNADAPTED).mkdir()
-            save_contender(Contender(name=UNADAPTED, form=candidate.network), out / UNADAPTED)
+    if not is_article:
+        save_source_only(settings, training_set, seeds[0], chosen, out / SOURCE_ONLY)
     (out / "history.json").write_text(json.dumps(history_document(candidates, chosen), indent=1), encoding="utf-8")
     return {"name": spec["name"], "mmd_weight": chosen.mmd_weight, "stop_auc": chosen.stop_auc}
+
+
+def save_source_only(settings: DanSpec, training_set: TrainingSet, seed: int, chosen: Candidate, folder: Path) -> None:
+    """Train the first seed on source labels alone, without adaptation, and save it beside the chosen one's first seed.
+
+    One network against one: an ensemble of three ranks better than any of them, whatever it has learned.
+    """
+    alone = replace(settings, mmd_weight=0.0, use_target_labels=False)
+    network, _ = train_ensemble(alone, training_set, [seed])
+    for name, form in (("alone", network), ("chosen", stack(chosen.trained[:1]))):
+        (folder / name).mkdir(parents=True)
+        save_contender(Contender(name=name, form=form), folder / name)
 
 
 def preset_with_overrides(preset: str, overrides: Mapping[str, Any]) -> DanSpec:

@@ -17,36 +17,59 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # On a GPU TensorFlow multiplies float32 matrices in TF32, three digits short of what is verified here.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossrisk.errors import InputError
-from crossrisk.features import FeaturePlan
+from crossrisk.features import FeaturePlan, encoding_expressions, rowwise_expressions
 from crossrisk.scoring import Scaling
-from models import bundle
-from models.fitted import load_contender
+from models import article_export, bundle
+from models.fitted import Floats, Matrix, load_contender
 
 PROBABILITY_COLUMN = "probability"
 """Column of the golden Parquet file that holds what the contender said."""
 
 
 def export(spec: Json, emit: Emit) -> Json:
-    """Keys: plan (JSON file), contender (folder), scaling (fields of `Scaling`), directory (to write)."""
-    plan = FeaturePlan.model_validate_json(Path(spec["plan"]).read_text(encoding="utf-8"))
-    bundle.export(plan, load_contender(Path(spec["contender"])), Scaling(**spec["scaling"]), Path(spec["directory"]))
+    """Keys: plan (JSON file), contender (folder), scaling (fields of `Scaling`), directory (to write).
+
+    With the key article_names true, the tensors carry the article's names (`models.article_export`).
+    """
+    write = article_export.export if spec.get("article_names") else bundle.export
+    contender = load_contender(Path(spec["contender"]))
+    write(_read_plan(spec), contender, Scaling(**spec["scaling"]), Path(spec["directory"]))
     return {"directory": spec["directory"]}
 
 
 def verify(spec: Json, emit: Emit) -> Json:
-    """Keys: directory, golden (Parquet: raw columns and probability), tolerance. Result: fields of `Verification`."""
-    directory = Path(spec["directory"])
+    """Keys: directory, golden (Parquet: raw columns and probability), tolerance. Result: fields of `Verification`.
+
+    With the key article_names true, the article's reader is verified too, on the golden rows as Polars encodes them
+    with the feature plan of the key plan (JSON file); the result then has "article_reader", its largest difference.
+    """
+    directory, tolerance = Path(spec["directory"]), spec["tolerance"]
     golden = pl.read_parquet(spec["golden"])
     if PROBABILITY_COLUMN not in golden.columns:
         raise InputError(f"{spec['golden']}: expected a column {PROBABILITY_COLUMN}, got {', '.join(golden.columns)}")
-    expected = golden[PROBABILITY_COLUMN].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    expected: Floats = golden[PROBABILITY_COLUMN].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     batch = bundle.raw_batch(golden, bundle.load(directory).columns)
-    return dataclasses.asdict(bundle.verify(directory, batch, expected, spec["tolerance"]))
+    verified = dataclasses.asdict(bundle.verify(directory, batch, expected, tolerance))
+    if spec.get("article_names"):
+        matrix = _encode(_read_plan(spec), golden)
+        verified["article_reader"] = article_export.verify(directory, matrix, expected, tolerance)
+    return verified
+
+
+def _read_plan(spec: Json) -> FeaturePlan:
+    return FeaturePlan.model_validate_json(Path(spec["plan"]).read_text(encoding="utf-8"))
+
+
+def _encode(plan: FeaturePlan, rows: pl.DataFrame) -> Matrix:
+    """The encoded matrix by Polars, the compiler that the SavedModel does not hold."""
+    encoded = rows.select(rowwise_expressions(plan.rows)).select(encoding_expressions(plan))
+    return np.ascontiguousarray(encoded.to_numpy(), np.float32)
 
 
 def score(spec: Json, emit: Emit) -> Json:

@@ -49,15 +49,20 @@ def _numeric_features(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
     blocks = []
     names = [column.name for column in rows.raw_columns if column.kind == "number"]
     if names:
-        numbers = _without_sentinels(rows, names, tf.stack([raw[name] for name in names], axis=1))
+        finite = _finite_or_nan(tf.stack([raw[name] for name in names], axis=1))
+        numbers = _without_sentinels(rows, names, finite)
         position = {name: i for i, name in enumerate(names)}
         blocks.append(tf.gather(numbers, _int32([position[name] for name in rows.numbers]), axis=1))
         numerators = tf.gather(numbers, _int32([position[r.numerator] for r in rows.ratios]), axis=1)
         denominators = tf.gather(numbers, _int32([position[r.denominator] for r in rows.ratios]), axis=1)
-        blocks.append(tf.where(tf.equal(denominators, 0.0), _nan(), numerators / denominators))
+        blocks.append(_finite_or_nan(tf.where(tf.equal(denominators, 0.0), _nan(), numerators / denominators)))
     if rows.ages:
         blocks.append(_ages(rows, raw))
     return tf.concat(blocks, axis=1)
+
+
+def _finite_or_nan(numbers: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.math.is_finite(numbers), numbers, _nan())
 
 
 def _without_sentinels(rows: RowPlan, names: Sequence[str], numbers: tf.Tensor) -> tf.Tensor:

@@ -1,37 +1,19 @@
 """The multi-layer perceptron that the networks of the lineup share, in Keras 3.
 
-One builder from a `NetworkSpec`; the presets that fill it live beside their training (`models.dan`). Losses, batches
-and training stay out.
+One builder from a `NetworkSpec`, which lives with the presets that fill it (`models.dan_spec`). Losses, batches and
+training stay out.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.fitted import Activation
+from models.dan_spec import NetworkSpec
 
-Initializer = Literal["glorot_uniform", "he_normal"]
 _INITIALIZERS = {"glorot_uniform": keras.initializers.GlorotUniform, "he_normal": keras.initializers.HeNormal}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSpec:
-    """Shape of a multi-layer perceptron with one logit at its end."""
-
-    hidden: tuple[int, ...]
-    """units of each hidden layer, input side first"""
-    activation: Activation
-    """of the hidden layers"""
-    initializer: Initializer
-    """of every kernel; biases start at 0"""
-    dropout: float
-    """share of the hidden units dropped in training, in [0, 1)"""
 
 
 class Perceptron(keras.Model):

@@ -73,7 +73,7 @@ def cutoff_table(judged: pl.DataFrame, challenger: str, portfolio: Portfolio) ->
         table.append(
             {
                 "model": name,
-                "approved_share": approved.height / judged.height,
+                "approved_share": approved.height / max(judged.height, 1),
                 "approved_bad_rate": float(approved["label"].mean()) if approved.height else None,  # type: ignore[arg-type]
             }
         )

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import POOLED, SOURCE_ONLY, Loaded, Portfolio
+from crossrisk.errors import InputError, TrainingError
 from crossrisk.metrics import Difference, Evaluation, Metric, auc_value, evaluate, ks_value
-from crossrisk.policy import Decision, Evidence, decide
+from crossrisk.policy import Decision, Evidence, decide, decide_as_article
 from crossrisk.registry import Champion, Registry
 from crossrisk.store import Stage, stage
 from models.child import run_worker
@@ -35,8 +35,10 @@ from tasks.train_baselines import forest_settings
 logger = logging.getLogger("crossrisk.compare")
 
 RAW_ROWS, JUDGED = "raw_rows.parquet", "judged.parquet"
-UNADAPTED = "unadapted"
-"""folder of the network trained without adaptation, beside the adapted one"""
+SEEN_ROWS = "rows.parquet"
+"""companion of a version: ids of the rows whose labels it has seen"""
+SOURCE_ONLY_NETWORK = "source_only"
+"""folder of what the guardrail compares, among the network's files"""
 
 
 def current_champion(loaded: Loaded) -> Champion | None:
@@ -69,7 +71,7 @@ def compare(
         predictions = _with_labels(calibrated, split)
         judged = _untouched(predictions.filter(pl.col("label").is_not_null()), part)
         notes: list[str] = []
-        _write_raw_rows(loaded, ingested, fitted, judged["id"], folder)
+        _write_raw_rows(loaded, ingested, fitted, champion, judged["id"], folder)
         if champion is not None:
             judged, notes = _score_champion(loaded, champion, judged, folder)
         judged.write_parquet(folder / JUDGED, compression="zstd")
@@ -87,6 +89,7 @@ def compare(
             {name: select[name].to_numpy() for name in names},
             replicates=portfolio.gate.replicates,
             seed=portfolio.split.seed + 1,
+            confidence=portfolio.gate.confidence,
         )
         bads = int(judged["label"].sum())
         challenger = choose_challenger(names, chosen_on, portfolio, test_bads=bads)
@@ -129,7 +132,7 @@ def compare(
 
 @task(name="decide", cache_policy=NO_CACHE)
 def make_decision(loaded: Loaded, compared: Stage) -> Decision:
-    """Apply the gate to the comparison."""
+    """Apply the gate to the comparison; under preset `article` the network is published whatever it says."""
     facts = compared.facts
     challenger = facts["challenger"]
     evidence = Evidence(
@@ -138,9 +141,11 @@ def make_decision(loaded: Loaded, compared: Stage) -> Decision:
         champion=facts["champion"],
         differences={key: Difference(**value) for key, value in facts["differences"].items()},
         source_only=challenger in SOURCE_ONLY,
+        is_network=challenger == "dan" and loaded.portfolio.preset == "honest",
         source_auc_fall=facts["source_auc_fall"],
     )
-    decision = decide(evidence, loaded.portfolio.gate)
+    rule = decide_as_article if loaded.portfolio.preset == "article" and challenger == "dan" else decide
+    decision = rule(evidence, loaded.portfolio.gate)
     logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     return decision
 
@@ -148,26 +153,31 @@ def make_decision(loaded: Loaded, compared: Stage) -> Decision:
 def choose_challenger(names: Sequence[str], chosen_on: Evaluation, portfolio: Portfolio, *, test_bads: int) -> str:
     """The first publishable contender of the lineup that target_select cannot tell from its best.
 
-    The best has the highest AUC on target_select; a contender cannot be told from it where their paired difference is
-    at most one bootstrap standard error (Breiman et al. 1984, section 3.4.3: the one-standard-error rule). With a few
-    dozen bads the highest AUC among ten contenders is mostly luck; the lineup's order is what is known without it.
+    The best has the highest AUC on target_select; a contender cannot be told from it where the interval of their paired
+    difference, at the gate's confidence, reaches zero. With a few dozen bads the highest of nine AUCs is mostly luck;
+    the lineup's order is what is known without it.
 
     With fewer bads in the test than the gate needs, only contenders fitted on the source alone may be chosen: nothing
     can be claimed about the target. Under preset `article` it is the network, as in the article.
     """
     publishable = [n for n in names if n not in POOLED or portfolio.lineup.pooling == "allowed"]
-    if test_bads < portfolio.gate.min_test_bads:
-        publishable = [n for n in publishable if n in SOURCE_ONLY] or publishable
+    if not publishable:
+        raise TrainingError(
+            f"no contender that may be published was fitted; fitted: {', '.join(names) or 'none'}. Add a source_* "
+            "contender to lineup.contenders, or wait for more matured target bads"
+        )
     if portfolio.preset == "article" and "dan" in publishable:
         return "dan"
+    if test_bads < portfolio.gate.min_test_bads:
+        publishable = [n for n in publishable if n in SOURCE_ONLY] or publishable
     auc = {name: chosen_on.metrics[name]["auc"].value for name in publishable}
     ranked = [name for name in publishable if auc[name] is not None]
     if not ranked:
         return publishable[0]
     best = max(ranked, key=lambda name: auc[name] or 0.0)
     for name in ranked:
-        standard_error = float(np.std(chosen_on.replicates[best]["auc"] - chosen_on.replicates[name]["auc"]))
-        if (auc[best] or 0.0) - (auc[name] or 0.0) <= standard_error:
+        lead = chosen_on.difference(best, name, "auc")
+        if lead.low is None or lead.low <= 0.0:
             return name
     raise AssertionError("the best is no further from itself than zero")
 
@@ -185,13 +195,26 @@ def _untouched(predictions: pl.DataFrame, part: str) -> pl.DataFrame:
     return judged.drop("part", "label_used")
 
 
-def _write_raw_rows(loaded: Loaded, ingested: Stage, fitted: Stage, ids: pl.Series, folder: Path) -> None:
-    """The raw columns (and segments) of the judged rows, as a server would be fed."""
+def _write_raw_rows(
+    loaded: Loaded, ingested: Stage, fitted: Stage, champion: Champion | None, ids: pl.Series, folder: Path
+) -> None:
+    """Raw columns of the judged rows, as servers of challenger and champion would be fed, and the segments."""
     portfolio = loaded.portfolio
-    raw = [c.name for c in load_plan(fitted).rows.raw_columns]
-    segments = [name for name in portfolio.use.segments if name not in raw]
-    rows = scan_ingested(loaded, ingested).filter(pl.col(portfolio.data.id).is_in(ids.implode()))
-    rows.select(pl.col(portfolio.data.id).alias("id"), *raw, *segments).sort("id").sink_parquet(folder / RAW_ROWS)
+    wanted = [c.name for c in load_plan(fitted).rows.raw_columns] + list(portfolio.use.segments)
+    rows = scan_ingested(loaded, ingested)
+    if champion is not None:
+        needed = [c.name for c in Portfolio.model_validate(champion.manifest["config"]).row_plan.raw_columns]
+        gone = sorted(set(needed) - set(rows.collect_schema().names()))
+        if gone:
+            raise InputError(
+                f"champion {champion.version} needs the raw column {gone[0]!r}, which the data no longer hold; deliver "
+                "it until the champion is replaced, or start anew with another publish.registry"
+            )
+        wanted += needed
+    kept = rows.filter(pl.col(portfolio.data.id).is_in(ids.implode()))
+    kept.select(pl.col(portfolio.data.id).alias("id"), *dict.fromkeys(wanted)).sort("id").sink_parquet(
+        folder / RAW_ROWS
+    )
 
 
 def _score_champion(
@@ -213,7 +236,7 @@ def _score_champion(
     )
     scored = judged.join(pl.read_parquet(output).select("id", pl.col("probability").alias(CHAMPION)), on="id")
     output.unlink()
-    seen = Registry(loaded.folders.registry).manifest_path(champion.version).with_suffix(".rows.parquet")
+    seen = Registry(loaded.folders.registry).companion_path(champion.version, SEEN_ROWS)
     kept = scored.join(pl.read_parquet(seen), on="id", how="anti")
     lost = scored.height - kept.height
     notes = [f"{lost} rows left out of the comparison: the champion was fitted on their labels"] if lost else []
@@ -227,12 +250,15 @@ def _differences(evaluation: Evaluation, challenger: str, champion: Champion | N
 
 
 def _source_auc_fall(challenger: str, encoded: Stage, fitted: Stage, network: Stage | None) -> float | None:
-    """AUC on source_stop of the network without adaptation minus that of the adapted one; None for other contenders."""
-    if challenger != "dan" or network is None or not (network.folder / UNADAPTED).exists():
+    """AUC on source_stop of the network trained on the source alone minus that of the adapted one, seed for seed.
+
+    None for other contenders, and where source_stop lacks a class.
+    """
+    if challenger != "dan" or network is None or not (network.folder / SOURCE_ONLY_NETWORK).exists():
         return None
     x, label = read_parts(encoded.folder / ENCODED, load_plan(fitted).outputs, [SOURCE_STOP]).labelled
-    unadapted, adapted = load_contender(network.folder / UNADAPTED), load_contender(network.folder)
-    return finite(auc_value(label, unadapted.raw_logit(x)) - auc_value(label, adapted.raw_logit(x)))
+    alone, chosen = (load_contender(network.folder / SOURCE_ONLY_NETWORK / name) for name in ("alone", "chosen"))
+    return finite(auc_value(label, alone.raw_logit(x)) - auc_value(label, chosen.raw_logit(x)))
 
 
 def _forest_spread(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
@@ -33,13 +34,13 @@ def ingest(loaded: Loaded) -> Stage:
     Raises:
         ConfigError: a population rule is no SQL.
         InputError: no file, a file outside data.root, unreadable bytes, a schema fault, a row of both populations,
-            an empty population, a label other than 0 and 1.
+            types that differ between files, an empty population.
     """
     portfolio, root = loaded.portfolio, loaded.folders.data_root
     files = find_files(root, portfolio.data.path)
     digests = {str(f.relative_to(root)): digest_file(f) for f in files}
     inputs = {"files": digests, "portfolio": _slice(portfolio)}
-    made = stage(loaded.folders.stages, "ingest", inputs, lambda folder: _inspect(files, portfolio, root, digests))
+    made = stage(loaded.folders.stages, "ingest", inputs, lambda _: _inspect(files, portfolio, root, digests))
     logger.info("%d files, %s rows, by population %s", len(files), made.facts["rows"], made.facts["populations"])
     for warning in made.facts["warnings"]:
         logger.warning(warning)
@@ -47,7 +48,8 @@ def ingest(loaded: Loaded) -> Stage:
 
 
 def _slice(portfolio: Portfolio) -> dict[str, Any]:
-    return portfolio.model_dump(mode="json", include={"as_of", "data", "label", "population", "features", "use"})
+    read = {"as_of", "data", "label", "population", "features"}
+    return {**portfolio.model_dump(mode="json", include=read), "segments": portfolio.use.segments}
 
 
 def find_files(root: Path, path: str) -> list[Path]:
@@ -80,8 +82,9 @@ def find_files(root: Path, path: str) -> list[Path]:
 
 
 def scan(files: Sequence[Path]) -> pl.LazyFrame:
-    """The input as one lazy frame; `key=value` folders become columns."""
-    return pl.scan_parquet(list(files), hive_partitioning=is_hive(files), glob=False, extra_columns="ignore")
+    """The input as one lazy frame; `key=value` folders become columns, dictionaries become strings."""
+    rows = pl.scan_parquet(list(files), hive_partitioning=is_hive(files), glob=False, extra_columns="ignore")
+    return rows.with_columns(cs.by_dtype(pl.Categorical, pl.Enum).cast(pl.String))
 
 
 def scan_ingested(loaded: Loaded, ingested: Stage) -> pl.LazyFrame:
@@ -91,7 +94,7 @@ def scan_ingested(loaded: Loaded, ingested: Stage) -> pl.LazyFrame:
 
 def ingested_files(loaded: Loaded, ingested: Stage) -> list[Path]:
     """The files of an ingested input, in order."""
-    return [loaded.folders.data_root.resolve() / entry["path"] for entry in ingested.facts["files"]]
+    return [loaded.folders.data_root / entry["path"] for entry in ingested.facts["files"]]
 
 
 def is_hive(files: Sequence[Path]) -> bool:
@@ -102,14 +105,15 @@ def is_hive(files: Sequence[Path]) -> bool:
 def _inspect(files: Sequence[Path], portfolio: Portfolio, root: Path, digests: Mapping[str, str]) -> dict[str, Any]:
     rules = _rule_columns(portfolio)
     warnings = sorted({fault.message for file in files for fault in _check_file(file, root, portfolio, rules)})
+    _refuse_mixed_types(files, root, {*rules, *expected_columns(portfolio)})
     counts = _count(scan(files), portfolio)
     populations = dict(counts.group_by("population").agg(pl.col("rows").sum()).sort("population").iter_rows())
-    _refuse_impossible(populations, counts, portfolio)
+    _refuse_impossible(populations, portfolio)
     return {
         "files": [{"path": path, "sha256": digest} for path, digest in digests.items()],
         "rows": int(counts["rows"].sum()),
         "populations": populations,
-        "months": counts.drop("strange_labels").to_dicts(),
+        "months": counts.to_dicts(),
         "warnings": warnings,
     }
 
@@ -126,10 +130,10 @@ def _rule_columns(portfolio: Portfolio) -> frozenset[str]:
 
 def _check_file(file: Path, root: Path, portfolio: Portfolio, rules: frozenset[str]) -> list[SchemaFault]:
     """Schema faults that do not stop; raises InputError for those that do, and for bytes that cannot be decoded."""
-    name = file.relative_to(root.resolve())
+    name = file.relative_to(root)
     try:
         with pq.ParquetFile(file) as parquet:
-            schema = _with_hive_columns(parquet.schema_arrow, file)
+            schema = _with_hive_columns(parquet.schema_arrow, file, root)
             faults = compare_schema(schema, portfolio, population_columns=rules)
             stopping = [fault.message for fault in faults if fault.stops]
             if stopping:
@@ -146,44 +150,58 @@ def _check_file(file: Path, root: Path, portfolio: Portfolio, rules: frozenset[s
     return faults
 
 
-def _with_hive_columns(schema: pa.Schema, file: Path) -> pa.Schema:
-    for part in file.parts:
-        key, equals, _ = part.partition("=")
-        if equals and key not in schema.names:
-            schema = schema.append(pa.field(key, pa.string()))
+def _with_hive_columns(schema: pa.Schema, file: Path, root: Path) -> pa.Schema:
+    """The schema with the columns that `key=value` folders below root add, of the types that reading infers."""
+    keys = {part.partition("=")[0] for part in file.relative_to(root).parts[:-1] if "=" in part}
+    if keys - set(schema.names):
+        inferred = (
+            pl.scan_parquet([file], hive_partitioning=True, glob=False).select(*keys).head(1).collect().to_arrow()
+        )
+        for name in sorted(keys - set(schema.names)):
+            schema = schema.append(inferred.schema.field(name))
     return schema
+
+
+def _refuse_mixed_types(files: Sequence[Path], root: Path, columns: set[str]) -> None:
+    """Name the first column whose type changes from one file to another."""
+    first = pq.read_schema(files[0])
+    for file in files[1:]:
+        schema = pq.read_schema(file)
+        for name in sorted(columns & set(first.names)):
+            if not schema.field(name).type.equals(first.field(name).type):
+                raise InputError(
+                    f"column {name!r} is {first.field(name).type} in {files[0].relative_to(root)} and "
+                    f"{schema.field(name).type} in {file.relative_to(root)}; write one type to all files (a month with "
+                    "gaps often turns integers into floats)"
+                )
 
 
 def _count(rows: pl.LazyFrame, portfolio: Portfolio) -> pl.DataFrame:
     """Rows, matured rows and matured bads by population and month."""
-    label = pl.col(portfolio.label.column)
-    is_strange = label.is_not_null() & ~label.cast(pl.Float64).is_in([0.0, 1.0])
-    return (
+    counts = (
         rows.select(
             population(portfolio).alias("population"),
             month(portfolio).alias("month"),
-            pl.when(~is_strange).then(matured_label(portfolio)).alias("label"),
-            is_strange.alias("is_strange"),
+            matured_label(portfolio).alias("label"),
         )
         .group_by("population", "month")
         .agg(
             pl.len().alias("rows"),
             pl.col("label").is_not_null().sum().alias("matured"),
             (pl.col("label") == 1).sum().alias("bads"),
-            pl.col("is_strange").sum().alias("strange_labels"),
         )
         .sort("population", "month")
-        .collect(engine="streaming")
     )
+    try:
+        return counts.collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:  # files and schema have been checked: what is left is a rule
+        raise ConfigError(
+            f"the rules of [population] cannot be applied to the data: {error}. A rule must be true or false for a "
+            "row; a date is written DATE '2024-05-01', a string in single quotes"
+        ) from error
 
 
-def _refuse_impossible(populations: Mapping[str, int], counts: pl.DataFrame, portfolio: Portfolio) -> None:
-    strange = int(counts["strange_labels"].sum())
-    if strange:
-        raise InputError(
-            f"label {portfolio.label.column!r}: expected 0, 1 or null, but {strange} rows hold something else; "
-            "recode the label before it comes here"
-        )
+def _refuse_impossible(populations: Mapping[str, int], portfolio: Portfolio) -> None:
     if populations.get(BOTH):
         raise InputError(
             f"{populations[BOTH]} rows belong to both populations; make the two rules of [population] exclusive"

@@ -1,4 +1,4 @@
-"""Publication: export, verify in a fresh process with two readers, one rename. Nothing numbered exists before that.
+"""Publication: export, verify in a fresh process with every reader, one rename. Nothing numbered exists before that.
 
 Every decision, also one that publishes nothing, is a line of the ledger.
 """
@@ -21,10 +21,12 @@ from crossrisk.config import Loaded
 from crossrisk.errors import PublishError
 from crossrisk.policy import Decision
 from crossrisk.registry import Registry, append_ledger, locked, place_version, staging_folder
-from crossrisk.store import Stage, code_digest, whole_file
+from crossrisk.store import Stage, code_digest, write_json
 from models.child import run_worker
-from tasks.compare import JUDGED, RAW_ROWS
-from tasks.features import PLAN
+from models.fitted import Network, load_contender
+from tasks.compare import JUDGED, RAW_ROWS, SEEN_ROWS
+from tasks.features import PLAN, load_plan
+from tasks.reference import REFERENCE, describe_reference
 from tasks.split import ASSIGNMENT
 
 logger = logging.getLogger("crossrisk.publish")
@@ -32,6 +34,8 @@ logger = logging.getLogger("crossrisk.publish")
 TOLERANCE = 1e-5
 """Largest difference in probability between what was judged and what the SavedModel says."""
 MAX_GOLDEN_ROWS = 20_000
+READERS = ("graph_reader", "object_reader", "article_reader")
+"""Keys of a verification: the last is there where the export carries the article's tensor names."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Publication:
     path: Path | None
     """folder of the version in production"""
     largest_difference: float | None
-    """in probability between judged and served, over both readers"""
+    """in probability between judged and served, over all readers that were asked"""
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -60,7 +64,7 @@ def publish(
     Args:
         loaded: the portfolio and its folders.
         decision: made before; publishing only obeys.
-        stages: `ingest`, `plan`, `split`, `calibrated` and `compared` of this run.
+        stages: `ingest`, `rows`, `plan`, `split`, `calibrated` and `compared` of this run.
         run_id: for the ledger.
 
     Raises:
@@ -78,11 +82,13 @@ def publish(
         difference: float | None = None
         placed = None
         if decision.publishes:
+            reference = describe_reference(stages, decision.challenger)
             with staging_folder(registry) as folder:
                 difference = _stage_model(loaded, decision.challenger, stages, folder)
                 manifest = _manifest(loaded, decision, stages, run_id, difference)
-                placed = place_version(registry, folder / "model", manifest, now=time.time())
-            _keep_training_ids(registry, placed.version, stages["split"])
+                companions = {SEEN_ROWS: folder / SEEN_ROWS, REFERENCE: write_json(folder / REFERENCE, reference)}
+                _write_seen_rows(stages["split"], companions[SEEN_ROWS])
+                placed = place_version(registry, folder / "model", manifest, now=time.time(), companions=companions)
         in_place = placed or champion
         append_ledger(
             registry,
@@ -110,33 +116,42 @@ def publish(
 def _stage_model(loaded: Loaded, challenger: str, stages: Mapping[str, Stage], folder: Path) -> float:
     """Export into folder/model and verify it in another process; the largest difference found."""
     use = loaded.portfolio.use
-    exported = folder / "model"
+    contender = stages["calibrated"].folder / challenger
+    both = {
+        "directory": str(folder / "model"),
+        "plan": str(stages["plan"].folder / PLAN),
+        "article_names": _takes_article_names(loaded, contender),
+    }
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         golden = Path(scratch) / "golden.parquet"
         _write_golden(stages["compared"], challenger, golden)
         run_worker(
             "models.export_worker",
             {
+                **both,
                 "mode": "export",
-                "plan": str(stages["plan"].folder / PLAN),
-                "contender": str(stages["calibrated"].folder / challenger),
+                "contender": str(contender),
                 "scaling": {
                     "score_at_odds": use.score_at_odds,
                     "odds": use.odds,
                     "points_to_double": use.points_to_double,
                 },
-                "directory": str(exported),
             },
             workdir=Path(scratch),
             failure=PublishError,
         )
         verified = run_worker(
             "models.export_worker",
-            {"mode": "verify", "directory": str(exported), "golden": str(golden), "tolerance": TOLERANCE},
+            {**both, "mode": "verify", "golden": str(golden), "tolerance": TOLERANCE},
             workdir=Path(scratch),
             failure=PublishError,
         )
-    return max(float(verified["graph_reader"]), float(verified["object_reader"]))
+    return max(float(verified[reader]) for reader in READERS if reader in verified)
+
+
+def _takes_article_names(loaded: Loaded, contender: Path) -> bool:
+    """Whether the version can also be read the article's way: under preset `article`, where a network is published."""
+    return loaded.portfolio.preset == "article" and isinstance(load_contender(contender).form, Network)
 
 
 def _write_golden(compared: Stage, challenger: str, golden: Path) -> None:
@@ -155,6 +170,7 @@ def _manifest(
         "as_of": portfolio.as_of.isoformat(),
         "run_id": run_id,
         "contender": decision.challenger,
+        "raw_columns": [column.model_dump() for column in load_plan(stages["plan"]).rows.raw_columns],
         "decision": decision.to_json(),
         "metrics": stages["compared"].facts["metrics"][decision.challenger],
         "input": stages["ingest"].facts["files"],
@@ -165,8 +181,7 @@ def _manifest(
     }
 
 
-def _keep_training_ids(registry: Registry, version: int, split: Stage) -> None:
+def _write_seen_rows(split: Stage, path: Path) -> None:
     """Ids whose labels the version has seen: a later comparison leaves them out."""
     seen = pl.scan_parquet(split.folder / ASSIGNMENT).filter("label_used").select("id")
-    with whole_file(registry.manifest_path(version).with_suffix(".rows.parquet")) as temporary:
-        seen.collect().write_parquet(temporary, compression="zstd")
+    seen.collect().write_parquet(path, compression="zstd")

@@ -72,7 +72,7 @@ def split_populations(loaded: Loaded, labels: Stage) -> Stage:
         InputError: a part that must have rows has none.
     """
     portfolio = loaded.portfolio
-    kept = loaded.folders.work / "splits" / f"{portfolio.preset}-{portfolio.split.generation}"
+    kept = loaded.folders.registry / "splits" / f"{portfolio.preset}-{portfolio.split.generation}"
     earlier = _newest_assignment(kept, portfolio)
 
     def build(folder: Path) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def split_populations(loaded: Loaded, labels: Stage) -> Stage:
         return {
             "parts": _count_parts(assigned.rows),
             "strata": _count_strata(assigned.rows),
-            "notes": list(assigned.notes),
+            "notes": [*assigned.notes, *_changed_rules(earlier, rule)],
             "earlier": earlier.name if earlier else None,
         }
 
@@ -93,12 +93,12 @@ def split_populations(loaded: Loaded, labels: Stage) -> Stage:
     }
     inputs = rule | {"earlier": _binding_digest(earlier, rule, portfolio)}
     made = stage(loaded.folders.stages, "split", inputs, build)
+    _refuse_empty(made, portfolio)
     _keep_assignment(kept, made, inputs, portfolio)
     for part, count in made.facts["parts"].items():
         logger.info("%s: %d rows, %d bads", part, count["rows"], count["bads"])
     for note in made.facts["notes"]:
         logger.warning(note)
-    _refuse_empty(made, portfolio)
     return made
 
 
@@ -118,6 +118,16 @@ def _binding_digest(earlier: Path | None, rule: Mapping[str, Any], portfolio: Po
     bound = made_from.pop("earlier")
     is_repetition = earlier.stem == portfolio.as_of.isoformat() and made_from == rule
     return bound if is_repetition else digest_file(earlier)
+
+
+def _changed_rules(earlier: Path | None, rule: Mapping[str, Any]) -> list[str]:
+    """Say so where [split] has changed since the assignment that still binds."""
+    if earlier is None or read_json(earlier.with_suffix(".json"))["split"] == rule["split"]:
+        return []
+    return [
+        f"[split] has changed since {earlier.stem}, but rows assigned then keep their part; raise split.generation to "
+        "draw all of them anew"
+    ]
 
 
 def _keep_assignment(kept: Path, made: Stage, inputs: Mapping[str, Any], portfolio: Portfolio) -> None:
@@ -153,9 +163,10 @@ def assign(labels: pl.DataFrame, portfolio: Portfolio, earlier: pl.DataFrame | N
     """
     config = portfolio.split
     is_target = pl.col("population") == TARGET
-    rows = labels.filter(is_target | pl.col("label").is_not_null()).with_columns(
-        pl.col("label").cast(pl.String).fill_null("unknown").alias("known")
-    )
+    known = pl.col("label").cast(pl.String).fill_null("unknown")
+    if portfolio.preset == "article":  # not even the strata may look at the labels of the 70%
+        known = pl.when(is_target).then(pl.lit("any")).otherwise(known)
+    rows = labels.filter(is_target | pl.col("label").is_not_null()).with_columns(known.alias("known"))
     windows = _windows(rows, portfolio)
     rows = rows.filter(~is_target | windows.usable).with_columns(pl.when(is_target).then(windows.side).alias("fixed"))
     customers = _customers(rows)
@@ -168,13 +179,31 @@ def assign(labels: pl.DataFrame, portfolio: Portfolio, earlier: pl.DataFrame | N
         schema=["population", "side", "part"],
         orient="row",
     )
-    assigned = rows.join(sides, on="customer").join(table, on=["population", "side"])
-    stray = len(rows) - len(assigned)
+    placed = rows.join(sides, on="customer").join(table, on=["population", "side"], how="left")
+    assigned = placed.filter(_fits(placed, portfolio))
+    stray = len(placed) - len(assigned)
     if stray:
-        notes.append(f"{stray} source rows of customers in the target's test are left out")
+        notes.append(f"{stray} rows left out: their customer is on another side of the split")
     assigned = _with_budget(assigned, portfolio).sort("id")
     columns = ["id", "customer", "population", "month", "stratum", "part", "label", "label_used"]
     return Assignment(assigned.select(columns), tuple(notes))
+
+
+def _fits(placed: pl.DataFrame, portfolio: Portfolio) -> pl.Expr:
+    """Whether a row may take the part of its customer's side.
+
+    A customer of the test takes no source row and no row of another month along, or the test were neither untouched
+    nor out of time; one who was fitted on takes no row of a test month along. Under `article`, customers of the target
+    take no source row along: all source labels are used, and theirs would be known before they judge.
+    """
+    fits = pl.col("part").is_not_null()
+    if _has_test_months(portfolio):
+        in_test_month = pl.col("fixed").eq_missing(_TEST)
+        fits &= (pl.col("population") == SOURCE) | ((pl.col("side") == _TEST) == in_test_month)
+    if portfolio.preset == "article":
+        in_target = placed.filter(pl.col("population") == TARGET)["customer"].unique()
+        fits &= (pl.col("population") == TARGET) | ~pl.col("customer").is_in(in_target.implode())
+    return fits
 
 
 def _has_test_months(portfolio: Portfolio) -> bool:

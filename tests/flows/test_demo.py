@@ -35,6 +35,7 @@ class Run:
     folder: Path
     stdout: str
     stderr: str
+    offline: bool
 
     @property
     def result(self) -> dict:
@@ -49,10 +50,10 @@ def retrain_demo(folder: Path, spec: DemoSpec, *arguments: str, offline: bool) -
     isolated = [sys.executable, str(Path(__file__).with_name("offline.py"))] if offline else []
     command = [*isolated, CROSSRISK, "retrain", str(ROOT / "configs" / "demo.toml"), "--json", *arguments]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    if "unshare refused" in done.stderr:
-        pytest.skip(f"no unprivileged network namespace here: {done.stderr.strip()}")
+    if "unshare refused" in done.stderr:  # what does not need the namespace is tested all the same
+        return retrain_demo(folder, spec, *arguments, offline=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return Run(spec, folder, done.stdout, done.stderr)
+    return Run(spec, folder, done.stdout, done.stderr, offline)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,8 @@ def test_standard_output_is_one_json_object_with_the_promised_keys(demo):
 
 
 def test_a_whole_retrain_needs_no_network_and_complains_of_none(demo):
+    if not demo.offline:
+        pytest.skip("unprivileged network namespaces are refused here")
     assert not re.search(r"telemetry|Connect(ion)?Error|Name or service not known|Traceback", demo.stderr, re.I)
 
 

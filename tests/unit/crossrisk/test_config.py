@@ -70,6 +70,10 @@ def test_a_wrong_key_or_value_is_refused_with_its_place(tmp_path, line, message)
     [
         (["features.protected=['income']"], "protected column 'income' is also a feature"),
         (["features.numeric=['bad']"], "'bad' is a label"),
+        (["features.ratios.leak=['bad', 'income']"], "'bad' is a label"),
+        (["label.known_date=known", "features.ages.leak=known"], "'known' is a label"),
+        (["features.numeric=['two words']"], "cannot be an input of the SavedModel"),
+        (["lineup.contenders=['pooled_logistic']"], "nothing could be published"),
         (["features.numeric=['month']"], "may not be called 'month'"),
         (["features.numeric=[]"], "no feature at all"),
         (["features.sentinels.other=[9]"], "not a numeric feature"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from crossrisk import demo
+from crossrisk import demo, demo_risk
 from crossrisk.errors import InputError
 
 SMALL = demo.DemoSpec(
@@ -178,7 +178,7 @@ def test_truth_is_a_function_of_the_written_row(small):
     both = read(small.data_directory).join(read(small.truth_directory), on="customer_id")
     for product, population in (("card", "target"), ("term_loan", "source")):
         rows = both.filter(pl.col("product") == product)
-        recomputed = demo.true_probability(rows, SMALL, population)
+        recomputed = demo_risk.true_probability(rows, SMALL, population)
         np.testing.assert_allclose(recomputed, rows["true_probability"].to_numpy(), rtol=1e-12)
 
 
@@ -200,9 +200,9 @@ def test_true_probability_of_a_hand_worked_row():
         schema_overrides={"income_monthly_usd": pl.Float64, "savings_balance_usd": pl.Float64, "purpose": pl.String},
     )
     effects = -1.05 + 0.2 + 0.5 + 2 * 0.1 - 0.6 + 0.5 - 0.1 + 0.2 + 2 * 0.08
-    intercept, _ = demo._calibration(spec, "source")
+    intercept, _ = demo_risk.calibrate(spec, "source")
     expected = 1 / (1 + math.exp(-(intercept + effects)))
-    assert demo.true_probability(row, spec, "source")[0] == pytest.approx(expected, rel=1e-12)
+    assert demo_risk.true_probability(row, spec, "source")[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_true_probability_is_calibrated_in_every_decile_of_fresh_rows():
@@ -222,11 +222,11 @@ def test_true_probability_stays_calibrated_where_values_are_missing():
         assert abs(bad.sum() - p.sum()) < 4 * math.sqrt(float(np.sum(p * (1 - p))))
 
 
-@pytest.mark.parametrize("population", demo.POPULATIONS)
+@pytest.mark.parametrize("population", demo_risk.POPULATIONS)
 def test_natural_bad_rate_is_the_quotas(population):
     spec = demo.DemoSpec()
-    drawn = demo._draw_named(spec, population, 100_000, np.random.default_rng(5))
-    p = demo.true_probability(drawn, spec, population)
+    drawn = demo_risk.draw_named(spec, population, 100_000, np.random.default_rng(5))
+    p = demo_risk.true_probability(drawn, spec, population)
     bads, goods = spec.counts(population)
     assert p.mean() == pytest.approx(bads / (bads + goods), abs=5 * p.std() / math.sqrt(100_000))
 
@@ -241,13 +241,13 @@ def test_written_labels_agree_with_their_truth(full):
 
 def test_bayes_auc_of_two_rows_by_hand():
     # bad weights .2 and .8, good weights .8 and .2: (.2 x .4 + .8 x (.8 + .1)) / (1 x 1)
-    assert demo.bayes_auc(np.array([0.8, 0.2])) == pytest.approx(0.8)
+    assert demo_risk.bayes_auc(np.array([0.8, 0.2])) == pytest.approx(0.8)
 
 
 def test_bayes_auc_is_what_labels_drawn_from_the_truth_reach_on_average():
     rows, probability = demo.draw_target(SMALL, 60_000, seed=3)
     measured = roc_auc_score(rows["bad"].to_numpy(), probability)
-    assert measured == pytest.approx(demo.bayes_auc(probability), abs=0.012)
+    assert measured == pytest.approx(demo_risk.bayes_auc(probability), abs=0.012)
 
 
 def test_default_bayes_auc_leaves_models_room_below_it(full):
@@ -258,8 +258,8 @@ def test_default_bayes_auc_leaves_models_room_below_it(full):
 def mean_gap(spec: demo.DemoSpec, name: str) -> float:
     """Distance of the two populations' means, in standard deviations."""
     source, target = (
-        demo._draw_named(spec, population, 20_000, np.random.default_rng(number))[name].drop_nulls().to_numpy()
-        for number, population in enumerate(demo.POPULATIONS)
+        demo_risk.draw_named(spec, population, 20_000, np.random.default_rng(number))[name].drop_nulls().to_numpy()
+        for number, population in enumerate(demo_risk.POPULATIONS)
     )
     return abs(float(target.mean() - source.mean())) / float(source.std())
 
@@ -272,7 +272,7 @@ def test_covariate_shift_moves_the_named_columns_and_strength_zero_does_not(name
 
 def test_category_shares_shift_with_the_covariates():
     def rent(spec, population):
-        drawn = demo._draw_named(spec, population, 20_000, np.random.default_rng(1))
+        drawn = demo_risk.draw_named(spec, population, 20_000, np.random.default_rng(1))
         return (drawn["home_ownership"] == "rent").mean()
 
     still = demo.DemoSpec(**{**SMALL.__dict__, "covariate_shift": 0.0})
@@ -281,8 +281,11 @@ def test_category_shares_shift_with_the_covariates():
 
 
 def log_odds_gap(spec: demo.DemoSpec) -> np.ndarray:
-    drawn = demo._draw_named(spec, "source", 2_000, np.random.default_rng(4))
-    logits = [np.log(p) - np.log1p(-p) for p in (demo.true_probability(drawn, spec, who) for who in demo.POPULATIONS)]
+    drawn = demo_risk.draw_named(spec, "source", 2_000, np.random.default_rng(4))
+    logits = [
+        np.log(p) - np.log1p(-p)
+        for p in (demo_risk.true_probability(drawn, spec, who) for who in demo_risk.POPULATIONS)
+    ]
     return logits[1] - logits[0]
 
 

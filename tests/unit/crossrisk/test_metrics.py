@@ -77,6 +77,24 @@ def test_the_same_seed_gives_the_same_interval():
     assert evaluate(label, {"m": p}, replicates=300, seed=5).metrics["m"]["ks"] == first
 
 
+def test_the_confidence_of_the_evaluation_is_that_of_its_differences():
+    label, p = drawn()
+    other = np.clip(p + np.random.default_rng(1).normal(0, 0.05, len(p)), 1e-4, 1)
+    widths = []
+    for confidence in (0.8, 0.99):
+        d = evaluate(label, {"a": p, "b": other}, replicates=500, seed=2, confidence=confidence)
+        difference = d.difference("a", "b", "auc")
+        widths.append(difference.high - difference.low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_an_empty_sample_is_undefined():
+    assert np.isnan(auc_value(np.array([]), np.array([])))
+    assert np.isnan(ks_value(np.array([]), np.array([])))
+    empty = evaluate(np.array([]), {"m": np.array([])}, replicates=100, seed=1).metrics["m"]["auc"]
+    assert (empty.value, empty.status, empty.n_bad) == (None, "undefined", 0)
+
+
 def test_a_model_against_itself_differs_by_nothing():
     label, p = drawn()
     evaluation = evaluate(label, {"a": p, "b": p.copy()}, replicates=200, seed=2)

@@ -6,7 +6,7 @@ import pytest
 
 from crossrisk.config import GateConfig
 from crossrisk.metrics import Difference, Metric
-from crossrisk.policy import Evidence, decide
+from crossrisk.policy import Evidence, decide, decide_as_article
 
 GATE = GateConfig()
 GOOD = {
@@ -71,12 +71,14 @@ def test_an_auc_that_may_be_chance_is_rejected(low):
 
 
 def test_a_network_that_forgets_the_source_is_rejected():
-    assert decide(evidence(source_auc_fall=0.03), GATE).verdict == "reject"
-    assert decide(evidence(source_auc_fall=0.01), GATE).verdict == "bootstrap"
+    assert decide(evidence(is_network=True, source_auc_fall=0.03), GATE).verdict == "reject"
+    assert decide(evidence(is_network=True, source_auc_fall=0.01), GATE).verdict == "bootstrap"
+    assert decide(evidence(is_network=False), GATE).verdict == "bootstrap"
 
 
 def test_an_undefined_fall_on_the_source_never_passes():
-    assert decide(evidence(source_auc_fall=float("nan")), GATE).verdict == "reject"
+    for fall in (None, float("nan")):
+        assert decide(evidence(is_network=True, source_auc_fall=fall), GATE).verdict == "reject"
 
 
 @pytest.mark.parametrize("status", ["insufficient", "undefined"])
@@ -93,3 +95,34 @@ def test_with_few_test_bads_only_a_source_model_may_be_the_first():
     decision = decide(evidence(metrics=few, source_only=True), GATE)
     assert decision.verdict == "bootstrap"
     assert "nothing is claimed" in decision.reasons[1]
+
+
+def test_preset_article_publishes_what_the_comparison_would_reject():
+    worse = evidence(7, better(-0.05, -0.001))
+    decision = decide_as_article(worse, GATE)
+    assert decision.verdict == "promote"
+    assert decision.publishes
+    assert "publishes stacked whatever the comparison says" in decision.reasons[0]
+    assert decision.reasons[1] == f"the comparison alone would say reject: {decide(worse, GATE).reasons[0]}"
+
+
+def test_preset_article_publishes_on_a_tie_and_with_a_missed_floor():
+    tie = decide_as_article(evidence(7, better(0.0, 0.0)), GATE)
+    assert (tie.verdict, "would say keep: " in tie.reasons[1]) == ("promote", True)
+    metrics = GOOD | {"observed_expected": Metric(9.0, None, None, "ok", 200, 1000)}
+    missed = decide_as_article(evidence(metrics=metrics), GATE)
+    assert (missed.verdict, "would say reject: " in missed.reasons[1]) == ("bootstrap", True)
+
+
+@pytest.mark.parametrize(("champion", "verdict"), [(None, "bootstrap"), (7, "promote")])
+def test_preset_article_says_so_when_the_comparison_agrees(champion, verdict):
+    decision = decide_as_article(evidence(champion, better(0.001, 0.03)), GATE)
+    assert decision.verdict == verdict
+    assert f"would say {verdict}: " in decision.reasons[1]
+
+
+def test_preset_article_gives_every_reason_of_the_comparison():
+    metrics = GOOD | {"auc": Metric(0.5, 0.4, 0.6, "ok", 200, 1000)}
+    both = evidence(metrics=metrics, source_auc_fall=0.5)
+    said = decide_as_article(both, GATE).reasons[1]
+    assert [reason for reason in decide(both, GATE).reasons if reason not in said] == []

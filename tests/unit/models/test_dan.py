@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,19 +18,17 @@ from hypothesis import strategies as st
 from crossrisk.errors import TrainingError
 from crossrisk.metrics import auc_value, ks_value
 from models import dan
-from models.dan import (
+from models.dan import TrainedNetwork, stack, train, train_ensemble
+from models.dan_spec import (
     ARTICLE,
     DEFAULT,
-    TrainedNetwork,
+    DanSpec,
     TrainingSet,
     is_new_best,
     is_window_without_gain,
     planned_steps,
     ramp,
     row_stream,
-    stack,
-    train,
-    train_ensemble,
 )
 from models.mmd import label_shift_weights, mk_mmd2
 from models.networks import build_network
@@ -136,6 +137,11 @@ def test_presets_hold_what_the_method_pins() -> None:
     assert (DEFAULT.optimizer, DEFAULT.learning_rate, DEFAULT.weight_decay) == ("adamw", 2e-3, 1e-2)
 
 
+def test_presets_and_rules_are_read_without_tensorflow() -> None:
+    program = "import sys, models.dan_spec; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
+
+
 # --- one step, recomputed ---
 
 
@@ -189,7 +195,7 @@ def test_target_rows_are_weighted_by_label_shift_only_where_the_target_prior_is_
 # --- what a training depends on ---
 
 
-def source_only_training(spec: dan.DanSpec, rows: TrainingSet, seed: int) -> Any:
+def source_only_training(spec: DanSpec, rows: TrainingSet, seed: int) -> Any:
     """The same training written down without a target: one stream, one pass, cross-entropy, update."""
     seeds = dan._Seeds.spawn(seed)
     network = build_network(spec, rows.x_s.shape[1], seeds.network)
@@ -212,7 +218,7 @@ def source_only_training(spec: dan.DanSpec, rows: TrainingSet, seed: int) -> Any
 
 
 @pytest.mark.parametrize("spec", [ARTICLE_TO_THE_END, DEFAULT_TO_THE_END], ids=["article", "default"])
-def test_mmd_weight_zero_is_source_only_training_bit_for_bit(spec: dan.DanSpec) -> None:
+def test_mmd_weight_zero_is_source_only_training_bit_for_bit(spec: DanSpec) -> None:
     trained = train(replace(spec, mmd_weight=0.0, use_target_labels=False), training_set(), seed=7)
     weights, biases = source_only_training(spec, training_set(), seed=7)
     for ours, expected in zip((*trained.weights, *trained.biases), (*weights, *biases), strict=True):
@@ -241,6 +247,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(default_ru
     assert same_weights(again, default_run)
     assert again.history == default_run.history
     assert not same_weights(other, default_run)
+
+
+@pytest.mark.parametrize("spec", [SMALL_ARTICLE, SMALL_DEFAULT], ids=["article", "default"])
+def test_a_network_trained_after_another_is_the_one_trained_alone(spec: DanSpec) -> None:
+    rows = training_set()
+    _, trained = train_ensemble(spec, rows, seeds=[1, 2])
+    alone = train(spec, rows, seed=2)
+    assert same_weights(trained[1], alone)
+    assert trained[1].history == alone.history
 
 
 def test_tails_of_unequal_size_train_too() -> None:
@@ -360,7 +375,7 @@ def test_a_training_set_refuses_rows_that_do_not_fit(changes: dict[str, Any], me
         (SMALL_DEFAULT, replace(training_set(), y_t=np.full(150, 0.5)), "target labels"),
     ],
 )
-def test_train_refuses_before_it_starts(spec: dan.DanSpec, rows: TrainingSet, message: str) -> None:
+def test_train_refuses_before_it_starts(spec: DanSpec, rows: TrainingSet, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train(spec, rows, seed=0)
 

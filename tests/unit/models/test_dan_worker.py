@@ -13,7 +13,7 @@ import pytest
 
 from crossrisk.errors import InputError, TrainingError
 from models.child import run_worker
-from models.dan import ARTICLE, DEFAULT
+from models.dan_spec import ARTICLE, DEFAULT
 from models.dan_worker import Candidate, Progress, choose, handle, preset_with_overrides, read_training_set
 from models.fitted import Network, load_contender
 

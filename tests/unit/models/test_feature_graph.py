@@ -194,7 +194,7 @@ def test_number_is_filled_clipped_standardised_and_flagged() -> None:
     )
     plan = FeaturePlan(rows=rows, numerics=(plain("x", fill=6.0, high=10.0, mean=2.0, scale=4.0),), categories=())
     got = encoded(plan, x=[4.0, None, float("nan"), -1.0, float("inf"), 11.0])
-    assert got == {"x": [0.5, 1.0, 1.0, 1.0, 2.0, 2.0], "x is missing": [0.0, 1.0, 1.0, 1.0, 0.0, 0.0]}
+    assert got == {"x": [0.5, 1.0, 1.0, 1.0, 1.0, 2.0], "x is missing": [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]}
 
 
 def test_ratio_is_missing_where_a_part_is_missing_or_the_denominator_zero() -> None:

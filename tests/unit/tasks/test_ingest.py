@@ -5,7 +5,7 @@ import pytest
 from builders import loans, portfolio
 
 from crossrisk.errors import ConfigError, InputError
-from tasks.ingest import find_files, ingest
+from tasks.ingest import find_files, ingest, scan_ingested
 
 
 def test_counts_are_by_population_and_month(tmp_path):
@@ -31,7 +31,6 @@ def test_an_unchanged_input_is_not_inspected_again(tmp_path):
         (lambda f: f.with_columns(pl.col("income_usd").cast(pl.String)), "'income_usd': expected a number"),
         (lambda f: f.with_columns(pl.col("opened_on").cast(pl.String)), "'opened_on': expected a date"),
         (lambda f: f.with_columns(pl.col("region").is_null().cast(pl.Float64)), "'region': expected a string"),
-        (lambda f: f.with_columns(bad=pl.lit(2)), "expected 0, 1 or null, but 600 rows"),
         (lambda f: f.filter(pl.col("product") == "loan"), "population 'target' is empty"),
         (lambda f: f.drop("product"), "column 'product' is missing"),
     ],
@@ -85,6 +84,57 @@ def test_hive_folders_become_columns(tmp_path):
         rows.drop("product").write_parquet(folder / "part-0.parquet")
     facts = ingest.fn(portfolio(tmp_path, overrides=("data.path=loans",))).facts
     assert facts["populations"] == {"source": 300, "target": 300}
+
+
+def test_partitions_by_date_and_by_number_keep_their_types(tmp_path):
+    for (day,), rows in loans(200).with_columns(opened_on=pl.date(2024, 1, 1)).group_by("opened_on"):
+        folder = tmp_path / "data" / "region=prod" / f"opened_on={day}"
+        folder.mkdir(parents=True)
+        rows.drop("opened_on", "region").write_parquet(folder / "part-0.parquet")
+    facts = ingest.fn(portfolio(tmp_path, overrides=("data.path=region=prod",))).facts
+    assert facts["months"][0]["month"] == "2024-01"
+
+
+def test_a_partition_folder_above_the_root_is_no_column(tmp_path):
+    (tmp_path / "region=prod").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "region=prod")
+    with pytest.raises(InputError, match="column 'region' is missing"):
+        ingest.fn(portfolio(tmp_path, loans().drop("region")))
+
+
+def test_a_type_that_changes_between_files_is_named_with_both(tmp_path):
+    folder = tmp_path / "data" / "loans"
+    folder.mkdir(parents=True)
+    loans().with_columns(pl.col("income_usd").cast(pl.Int64)).write_parquet(folder / "a.parquet")
+    loans().write_parquet(folder / "b.parquet")
+    with pytest.raises(InputError, match=r"'income_usd' is int64 in loans/a\.parquet and double in loans/b\.parquet"):
+        ingest.fn(portfolio(tmp_path, overrides=("data.path=loans",)))
+
+
+@pytest.mark.parametrize("root", ["../data", "link"])
+def test_a_root_given_by_detour_is_the_same_root(tmp_path, root):
+    (tmp_path / "home").mkdir()
+    portfolio(tmp_path, loans())
+    (tmp_path / "home" / "link").symlink_to(tmp_path / "data")
+    loaded = portfolio(tmp_path / "home", overrides=(f"data.root={root}",))
+    assert ingest.fn(loaded).facts["rows"] == 600
+
+
+def test_dictionary_ids_are_strings_everywhere(tmp_path):
+    frame = loans().with_columns(pl.col("loan_id").cast(pl.String).cast(pl.Categorical))
+    loaded = portfolio(tmp_path, frame)
+    assert scan_ingested(loaded, ingest.fn(loaded)).collect_schema()["loan_id"] == pl.String
+
+
+@pytest.mark.parametrize("rule", ["product = 5", "product", "opened_on < '2024-05-01'"])
+def test_a_rule_that_does_not_fit_the_types_is_a_config_error(tmp_path, rule):
+    with pytest.raises(ConfigError, match="cannot be applied"):
+        ingest.fn(portfolio(tmp_path, loans(), overrides=(f"population.source={rule}",)))
+
+
+def test_the_cut_off_is_no_input_of_ingest(tmp_path):
+    ingest.fn(portfolio(tmp_path, loans()))
+    assert ingest.fn(portfolio(tmp_path, loans(), overrides=("use.cutoff_probability=0.2",))).reused
 
 
 @pytest.mark.parametrize("path", ["../secret.parquet", "/etc/secret.parquet", "a/../../secret.parquet"])

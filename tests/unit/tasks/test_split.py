@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import builders
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from crossrisk.config import parse_portfolio
 from crossrisk.errors import InputError
-from tasks.split import assign, keyed_hash
+from crossrisk.store import stage
+from tasks.ingest import ingest
+from tasks.labels import mature_labels
+from tasks.split import assign, keyed_hash, split_populations
 
 BASE = """
 name = "cards"
@@ -151,6 +155,47 @@ def test_a_customer_stays_on_one_side_of_both_populations():
     side = pl.col("part").str.extract("_([a-z]+)$").replace("stop", "select")
     assert assigned.rows.group_by("customer").agg(side.n_unique().alias("sides"))["sides"].max() == 1
     assert any("left out" in note for note in assigned.notes)
+
+
+def test_the_test_stays_out_of_time_and_the_fit_out_of_the_test_whatever_customers_do():
+    rows, config = labels(customers=710), portfolio("[split]\ntarget_test_months = ['2024-12', '2024-12']\n")
+    first = assign(rows.filter(pl.col("month") < "2024-12"), portfolio("[split]\ntarget_test_last_months = 1"), None)
+    for assigned in (assign(rows, config, None).rows, assign(rows, config, first.rows).rows):
+        target = assigned.filter(pl.col("population") == "target")
+        assert set(target.filter(pl.col("part") == "target_test")["month"]) <= {"2024-12"}
+        assert set(target.filter(pl.col("month") == "2024-12")["part"]) <= {"target_test"}
+
+
+def test_under_the_article_no_judged_customer_is_known_from_the_source():
+    assigned = assign(labels(customers=710), portfolio(preset="article"), None).rows
+    source = set(assigned.filter(pl.col("population") == "source")["customer"])
+    judged = set(assigned.filter(pl.col("part") == "target_unlabelled")["customer"])
+    assert judged
+    assert not source & judged
+
+
+def test_under_the_article_the_split_does_not_look_at_target_labels():
+    rows = labels()
+    flipped = rows.with_columns(
+        pl.when(pl.col("population") == "target").then(1 - pl.col("label")).otherwise("label").alias("label")
+    )
+    article = portfolio(preset="article")
+    assert parts(assign(rows, article, None)) == parts(assign(flipped, article, None))
+
+
+def test_a_refused_split_binds_nothing_and_a_changed_rule_is_said(tmp_path):
+    wrong = ("split.target_select_months=['2030-01', '2030-02']", "split.target_fit_months=['2024-01', '2024-03']")
+    with pytest.raises(InputError, match="target_select has no row"):
+        split_portfolio(builders.portfolio(tmp_path, builders.loans(), overrides=wrong))
+    first = split_portfolio(builders.portfolio(tmp_path, builders.loans()))
+    assert not first.facts["notes"] or "has changed" not in str(first.facts["notes"])
+    changed = split_portfolio(builders.portfolio(tmp_path, builders.loans(), overrides=("split.seed=5",)))
+    assert "raise split.generation" in str(changed.facts["notes"])
+
+
+def split_portfolio(loaded):
+    validated = stage(loaded.folders.stages, "validate", {}, lambda _: {})
+    return split_populations.fn(loaded, mature_labels.fn(loaded, ingest.fn(loaded), validated))
 
 
 def test_unmatured_labels_are_never_used_and_never_tested_on():

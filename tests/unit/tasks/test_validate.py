@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from crossrisk.errors import CrossriskError, InputError
 from expectations import ROW_RULES, Rule, SkippedRule, Suite
-from tasks import validate
-from tasks.validate import failing_rows, render_html, validate_files
+from tasks import quarantine
+from tasks.quarantine import failing_rows
+from tasks.validate import validate_files
+from tasks.validation_report import render_html
 
 NAN = float("nan")
 BETWEEN = "expect_column_values_to_be_between"
@@ -347,7 +349,7 @@ def test_column_that_the_quarantine_file_needs_is_refused(tmp_path):
 
 
 def test_two_readings_of_a_rule_that_differ_are_an_error_and_leave_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(validate, "failing_rows", lambda _: "x > 0")
+    monkeypatch.setattr(quarantine, "failing_rows", lambda _: "x > 0")
     with pytest.raises(CrossriskError, match="the two readings of a rule differ"):
         run(tmp_path, column([1, 2, None]), rule("expect_column_values_to_not_be_null", column="x"))
     assert list((tmp_path / "out").iterdir()) == []

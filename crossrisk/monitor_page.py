@@ -1,0 +1,169 @@
+"""The report of a monthly watch: its document (`tasks.monitor.build_month`) as a page, Markdown, table rows, lines.
+
+Pure: the document in, text out. Numbers are formatted as in the run report (`crossrisk.reporting`) and computed
+elsewhere; pictures are drawn in `crossrisk.monitor_plots`; what is said around them is in templates/monitor.html.j2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from crossrisk.monitor_plots import draw_feature_psi, draw_performance, draw_psi_by_month, draw_score_bins
+from crossrisk.monitoring import LIGHT_OF_VERDICT
+from crossrisk.reporting import (
+    Document,
+    _environment,
+    _markdown,
+    count_text,
+    interval_text,
+    percent_text,
+)
+
+FEATURES_SHOWN = 25
+SHOWN_METRICS = (("auc", "AUC", 3), ("ks", "KS", 3), ("observed_expected", "observed / expected", 2))
+"""key, heading, decimals: those of the run report"""
+
+
+@dataclass(frozen=True)
+class LightWords:
+    """How a light is said on the page."""
+
+    sign: str
+    """tells it from others in grey print"""
+    word: str
+    meaning: str
+
+
+LIGHTS: Mapping[str, LightWords] = {
+    "green": LightWords(
+        "●", "Green", "Everything that is watched could be judged, and nothing has moved beyond noise."
+    ),
+    "amber": LightWords("▲", "Amber", "Something has moved beyond noise: look at it before the next retrain."),
+    "red": LightWords(
+        "■", "Red", "The champion no longer says what it said when it was published: retrain, or roll back."
+    ),
+    "grey": LightWords("○", "Grey", "Nothing has moved beyond noise, but not everything can be judged yet."),
+}
+
+
+def render_month(result: Document) -> str:
+    """The month as one HTML page: no script, nothing fetched, every name escaped.
+
+    Args:
+        result: the document, schema_version 1.
+
+    Raises:
+        ValueError: another schema_version.
+        jinja2.UndefinedError, KeyError: the document lacks a part.
+    """
+    if result["schema_version"] != 1:
+        raise ValueError(
+            f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
+        )
+    page = _environment().get_template("monitor.html.j2")
+    return page.render(
+        run=result,
+        words=LIGHTS[result["light"]],
+        lights=LIGHTS,
+        light_of=LIGHT_OF_VERDICT,
+        shown_metrics=SHOWN_METRICS,
+        features=[(one, moved_text(one["moved"])) for one in result["feature_psi"][:FEATURES_SHOWN]],
+        verdicts=_verdict_counts(result),
+        months=_months(result),
+        pictures=_pictures(result),
+    )
+
+
+def _months(result: Document) -> list[tuple[Document, Document, Document]]:
+    """(volume, score PSI, performance) of every month, oldest first."""
+    parts = (result[part]["months"] for part in ("volumes", "score_psi", "performance"))
+    return list(zip(*parts, strict=True))
+
+
+def _verdict_counts(result: Document) -> dict[str, int]:
+    """Features by verdict, worst first, those that occur."""
+    verdicts = [one["verdict"] for one in result["feature_psi"]]
+    order = ("red", "amber", "detected, small", "small sample", "ok")
+    return {verdict: verdicts.count(verdict) for verdict in order if verdict in verdicts}
+
+
+def _pictures(result: Document) -> dict[str, Markup | None]:
+    score, performance = result["score_psi"], result["performance"]
+    low, high = result["gate"]["observed_expected"]
+    histogram = score["histogram"]
+    return {
+        "psi": draw_psi_by_month(score["months"]),
+        "score": draw_score_bins(histogram["labels"], histogram["reference"], histogram["month"]),
+        "performance": draw_performance(performance["months"], performance["recorded_auc"], (low, high)),
+        "features": draw_feature_psi(result["feature_psi"]),
+    }
+
+
+def summarise_month(result: Document) -> str:
+    """Light and reasons as Markdown, for a Prefect artifact."""
+    words, champion = LIGHTS[result["light"]], result["champion"]
+    signs = (LIGHTS[signal["light"]] for signal in result["signals"])
+    reasons = [f"- {sign.sign} {_markdown(reason)}" for sign, reason in zip(signs, result["reasons"], strict=True)]
+    facts = (
+        f"{_markdown(result['portfolio'])}, month {result['month']} as of {result['as_of']}; champion version "
+        f"{champion['version']} ({_markdown(champion['contender'])}), run {_markdown(result['run_id'])}"
+    )
+    notes = [f"- {_markdown(note)}" for note in result["notes"]]
+    return "\n".join([f"# {words.sign} {words.word}", "", words.meaning, "", *reasons, "", facts, "", *notes]) + "\n"
+
+
+def month_lines(result: Document) -> list[str]:
+    """What a terminal shows: light, reasons, what the month holds, where the report is."""
+    words, volumes = LIGHTS[result["light"]], result["volumes"]
+    mean = percent_text(volumes["mean_probability"])
+    return [
+        f"{words.sign} {words.word}: {result['portfolio']}, {result['month']} as of {result['as_of']}, "
+        f"champion {result['champion']['version']} ({result['champion']['contender']})",
+        *(f"  {LIGHTS[signal['light']].sign} {signal['reason']}" for signal in result["signals"]),
+        f"  {count_text(volumes['rows'])} rows, mean probability {mean}, {count_text(volumes['matured'])} labels known",
+        *(f"  {note}" for note in result["notes"]),
+        *(f"{name:<10} {path}" for name, path in result["paths"].items()),
+    ]
+
+
+def month_rows(result: Document) -> list[dict[str, str | float | None]]:
+    """One row a month, oldest first, for a table of plain values, rounded as the page shows them."""
+    rows: list[dict[str, str | float | None]] = []
+    for volume, psi, performance in _months(result):
+        row: dict[str, str | float | None] = {key: volume[key] for key in ("month", "rows", "matured", "bads")}
+        row |= {"score_psi": _rounded(psi["value"], 3), "verdict": psi["verdict"]}
+        for key, _, digits in SHOWN_METRICS:
+            metric = performance[key] or {}
+            row[key] = _rounded(metric.get("value"), digits)
+            row[f"{key}_interval"] = interval_text(metric, digits) or None
+        rows.append(row)
+    return rows
+
+
+def feature_rows(result: Document) -> list[dict[str, str | float | None]]:
+    """One row a feature that the page shows, largest PSI first, for a table of plain values."""
+    return [
+        {
+            "feature": one["feature"],
+            "psi": _rounded(one["value"], 3),
+            "noise": _rounded(one["critical"], 3),
+            "verdict": one["verdict"],
+            "moved_most": moved_text(one["moved"]),
+        }
+        for one in result["feature_psi"][:FEATURES_SHOWN]
+    ]
+
+
+def moved_text(moved: Mapping[str, Any] | None) -> str | None:
+    """The bin that moved most, such as "missing: 5.0% → 31.0%"; None where nothing could be compared."""
+    if moved is None:
+        return None
+    return f"{moved['label']}: {percent_text(moved['share_reference'])} → {percent_text(moved['share'])}"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
