@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test test-data test-slow check bench lock clean
+.PHONY: help setup demo test test-data test-slow check bench serve stop lock clean
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
 
@@ -51,6 +51,12 @@ bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
 	$(BIN)/python benchmarks/bench_mmd.py
 	$(BIN)/python benchmarks/bench_validate.py
 	$(BIN)/python benchmarks/bench_retrain.py
+
+serve: $(STAMP)  ## Prefect server, worker and deployments on this machine, in the background
+	deployments/serve.sh start
+
+stop:           ## end what make serve started
+	deployments/serve.sh stop
 
 lock: $(STAMP)  ## write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

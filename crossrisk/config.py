@@ -348,11 +348,15 @@ def load_run(
 ) -> Loaded:
     """The portfolio of a run: its TOML, then the overrides, then the run's own date and preset where given.
 
+    A relative config is relative to CROSSRISK_HOME (default: the current folder), as all folders are: a worker starts
+    its runs in a folder of its own.
+
     Raises:
         ConfigError: as `load_portfolio`.
     """
     own = [f'{key}="{value}"' for key, value in (("as_of", as_of), ("preset", preset)) if value]
-    return load_portfolio(Path(config), environ=environ, overrides=[*overrides, *own])
+    path = Path(environ.get("CROSSRISK_HOME") or ".") / config
+    return load_portfolio(path, environ=environ, overrides=[*overrides, *own])
 
 
 def parse_portfolio(document: Mapping[str, Any], *, where: str) -> Portfolio:

@@ -44,9 +44,10 @@ case "${1:-}" in
       is_running server || { echo; tail -20 "$STATE/server.log"; exit 1; }
       printf '.'; sleep 1
     done
+    # the pool first: a worker that makes it at the same moment would get in each other's way with us
+    "$BIN/prefect" work-pool inspect crossrisk >/dev/null 2>&1 \
+      || "$BIN/prefect" work-pool create crossrisk --type process >/dev/null
     start worker "$BIN/prefect" worker start --pool crossrisk --type process
-    sleep 1
-    "$BIN/prefect" work-pool inspect crossrisk >/dev/null 2>&1 || "$BIN/prefect" work-pool create crossrisk --type process >/dev/null
     "$BIN/prefect" --no-prompt deploy --all --prefect-file deployments/prefect.yaml >"$STATE/deploy.log" 2>&1 \
       || { tail -20 "$STATE/deploy.log"; exit 1; }
     echo "deployed: retrain/monthly, retrain/on-demand, monitor/monthly (schedules active: $CROSSRISK_SCHEDULES_ACTIVE)"

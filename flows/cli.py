@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     retrain = commands.add_parser("retrain", help="retrain a portfolio and publish the winner if the gate says so")
-    retrain.add_argument("config", help="the portfolio's TOML")
+    retrain.add_argument("config", type=_absolute, help="the portfolio's TOML")
     retrain.add_argument("--as-of", default="", metavar="DATE", help="logical date; nothing later is seen")
     retrain.add_argument("--preset", default="", choices=["honest", "article"], help="default: the TOML's")
     retrain.add_argument(
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     retrain.set_defaults(run=_retrain)
 
     monitor = commands.add_parser("monitor", help="compare a month with what the champion was published on")
-    monitor.add_argument("config", help="the portfolio's TOML")
+    monitor.add_argument("config", type=_absolute, help="the portfolio's TOML")
     monitor.add_argument("--month", default="", metavar="YYYY-MM", help="default: the last complete one before as_of")
     monitor.add_argument("--as-of", default="", metavar="DATE", help="logical date; nothing later is seen")
     monitor.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     monitor.set_defaults(run=_monitor)
 
     predict = commands.add_parser("predict", help="score one customer with the published model")
-    predict.add_argument("config", help="the portfolio's TOML")
+    predict.add_argument("config", type=_absolute, help="the portfolio's TOML")
     predict.add_argument(
         "--row",
         action="extend",
@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo_sizes(demo)
     demo.set_defaults(run=_demo, json=False)
     return parser
+
+
+def _absolute(path: str) -> str:
+    """What a person types is relative to where they stand, wherever CROSSRISK_HOME is."""
+    return str(Path(path).resolve())
 
 
 def _add_demo_sizes(demo: argparse.ArgumentParser) -> None:
@@ -123,7 +128,7 @@ def _retrain(options: argparse.Namespace) -> int:
     from flows.screen import show_result
 
     result: dict[str, Any] = retrain(
-        config=str(Path(options.config).resolve()),
+        config=options.config,
         as_of=options.as_of,
         preset=options.preset,
         overrides=options.overrides,
@@ -161,7 +166,7 @@ def _monitor(options: argparse.Namespace) -> int:
     from flows.monitor import monitor
 
     result: dict[str, Any] = monitor(
-        config=str(Path(options.config).resolve()),
+        config=options.config,
         month=month,
         as_of=options.as_of,
         overrides=options.overrides,

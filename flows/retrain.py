@@ -6,16 +6,17 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from crossrisk.config import load_run
 from crossrisk.errors import ValidationBlockedError
 from crossrisk.quiet import make_quiet
 from crossrisk.store import Stage
+from flows.dates import logical_date
 from tasks.calibrate import calibrate
 from tasks.compare import compare, make_decision
 from tasks.features import apply_encodings, fit_encodings, make_row_features
@@ -55,21 +56,25 @@ def run_name() -> str:
 
 @flow(name="retrain", flow_run_name=run_name)
 def retrain(
-    config: str = Field(title="Portfolio", description="path of the portfolio's TOML"),
-    as_of: str = Field(
-        default="",
-        title="As of",
-        description="logical date, YYYY-MM-DD; empty: the one in the TOML. Nothing later is seen.",
-        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+    config: str = Field(
+        json_schema_extra={"title": "Portfolio"}, description="path of the portfolio's TOML, relative to CROSSRISK_HOME"
     ),
-    preset: Literal["", "honest", "article"] = Field(default="", title="Preset", description="empty: as in the TOML"),
+    as_of: Annotated[str, StringConstraints(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = Field(
+        default="",
+        json_schema_extra={"title": "As of"},
+        description="logical date, YYYY-MM-DD; nothing later is seen. Empty: the day the run was scheduled for, "
+        "else the one in the TOML.",
+    ),
+    preset: Literal["", "honest", "article"] = Field(
+        default="", json_schema_extra={"title": "Preset"}, description="empty: as in the TOML"
+    ),
     overrides: list[str] = Field(  # noqa: B008 - Prefect reads the form's fields from here
-        default=[], title="Overrides", description="dotted key=value on top of the TOML"
+        default=[], json_schema_extra={"title": "Overrides"}, description="dotted key=value on top of the TOML"
     ),
 ) -> dict[str, Any]:
     """Retrain a portfolio's model and publish it if the gate says so. Returns the run's result, schema_version 1."""
     make_quiet(os.environ)
-    loaded = load_run(config, os.environ, as_of=as_of, preset=preset, overrides=overrides)
+    loaded = load_run(config, os.environ, as_of=logical_date(as_of), preset=preset, overrides=overrides)
     portfolio = loaded.portfolio
     run_id = f"{portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"
     step = Steps()

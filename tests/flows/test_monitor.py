@@ -13,7 +13,8 @@ from prefect.runtime import flow_run
 
 from crossrisk.registry import Registry, read_ledger
 from flows.cli import main
-from flows.monitor import logical_date, monitor
+from flows.dates import logical_date
+from flows.monitor import monitor
 from flows.retrain import retrain
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
