@@ -1,4 +1,4 @@
-"""The three ways it is started, for real: a server, a process worker, the deployments, all by `deployments/serve.sh`."""
+"""The three ways it is started, for real: server, process worker, deployments, all by `deployments/serve.sh`."""
 
 import os
 import socket
@@ -84,7 +84,7 @@ def test_a_run_from_the_form_takes_its_parameters(served):
 
 
 def test_the_form_refuses_what_the_pattern_does_not_know(served):
-    with pytest.raises(httpx.HTTPStatusError, match="409|422"):
+    with pytest.raises(httpx.HTTPStatusError, match=r"409|422"):
         served.start("retrain/on-demand", {"config": "mini.toml", "as_of": "yesterday"})
 
 
