@@ -40,7 +40,7 @@ ROW_RULES: Mapping[str, frozenset[str]] = {
     "expect_column_value_lengths_to_be_between": frozenset({"column", "min_value", "max_value"}),
     "expect_column_pair_values_a_to_be_greater_than_b": frozenset({"column_A", "column_B", "or_equal"}),
 }
-"""Types that may quarantine, with the kwargs they may have: `tasks.validate` knows exactly which rows fail these."""
+"""Types that may quarantine, with the kwargs they may have: `tasks.quarantine` knows exactly which rows fail these."""
 
 _FREE_SQL = frozenset({"unexpected_rows_expectation", "expect_query_results_to_match_comparison"})
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")

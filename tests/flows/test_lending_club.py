@@ -64,9 +64,8 @@ def test_the_published_model_answers_saved_model_cli_with_raw_columns(lending_cl
     inputs = {part.split("'")[0]: part for part in shown.split("inputs['")[1:]}
     feed = []
     for name, described in inputs.items():
-        value = "b'RENT'" if "DT_STRING" in described else "14000" if "DT_INT32" in described else "10000.0"
-        kind = "np.int32" if "DT_INT32" in described else "np.float64" if "DT_DOUBLE" in described else "object"
-        feed.append(f"{name}=np.array([{value}, {value}], dtype={kind})")
+        value = "'RENT'" if "DT_STRING" in described else "14000" if "DT_INT32" in described else "10000.0"
+        feed.append(f"{name}=[{value}, {value}]")
     done = subprocess.run(
         [BIN / "saved_model_cli", "run", "--dir", model, "--tag_set", "serve", "--signature_def", "serving_default",
          "--input_exprs", ";".join(feed), "--outdir", Path(model).parents[1]],

@@ -104,6 +104,16 @@ def test_the_article_reports_three_figures_and_publishes_the_network(mini):
     assert len(result["forest_spread"]) == 5
 
 
+def test_quarantined_rows_are_set_aside_by_rule_and_nobody_is_fitted_on_them(mini):
+    strange = pl.when(pl.col("loan_id") == 7).then(7).otherwise("bad").cast(pl.Int8)
+    mini.write(loans_with_noise().with_columns(bad=strange))
+    result = mini.retrain("lineup.contenders=['source_logistic']")
+    assert result["validation"]["quarantined_ids"] == 1
+    (stage,) = mini.folder.glob("work/mini/stages/validate/*/quarantine.parquet")
+    assert pl.read_parquet(stage).select("loan_id", "quarantine_rule").rows() == [(7, "label-binary")]
+    assert sum(p["rows"] for p in result["labels"]["populations"].values()) == 1999
+
+
 def test_few_target_bads_leave_target_contenders_unfitted(mini):
     mini.write(loans_with_noise())
     result = mini.retrain("lineup.contenders=['source_logistic', 'stacked']", "lineup.min_target_bads=100000")
