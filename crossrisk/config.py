@@ -41,7 +41,11 @@ HONEST_LINEUP = (
 ARTICLE_LINEUP = ("source_forest", "source_boosted", "source_logistic", "dan")
 """No contender of the article sees a target label."""
 
-RESERVED_NAMES = frozenset({"id", "customer", "population", "part", "month", "label", "stratum", "label_used"})
+INPUT_COLUMN = "crossrisk_input"
+"""Where source and target come from two inputs: which of the two a row came from."""
+RESERVED_NAMES = frozenset(
+    {"id", "customer", "population", "part", "month", "label", "stratum", "label_used", INPUT_COLUMN}
+)
 
 
 class _Form(BaseModel):
@@ -55,10 +59,31 @@ def _tuples(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_tuples)]
 
 
-class DataConfig(_Form):
-    """Where the loans are and which column is what."""
+ColumnMap = Annotated[Mapping[str, str], Field(description="name in this TOML = name in the files")]
+
+
+class InputConfig(_Form):
+    """Files of one layout, and what their columns are called here."""
 
     path: str = Field(description="file, folder (hive-partitioned or flat) or glob, relative to root")
+    columns: ColumnMap = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        theirs = list(self.columns.values())
+        twice = sorted({name for name in theirs if theirs.count(name) > 1})
+        if twice:
+            raise ValueError(f"column {twice[0]!r} of the files is given two names; a column has one name here")
+        return self
+
+
+class DataConfig(_Form):
+    """Where the loans are and which column is what: one input for both populations, or one for each."""
+
+    path: str | None = Field(default=None, description="of one input; as in [data.source]")
+    columns: ColumnMap = {}
+    source: InputConfig | None = None
+    target: InputConfig | None = None
     root: str | None = Field(default=None, description="default: the environment variable CROSSRISK_DATA, else data/")
     id: str
     customer: str | None = Field(default=None, description="key of the person; one customer is on one side of a split")
@@ -68,6 +93,30 @@ class DataConfig(_Form):
     ignore: Names = Field(default=(), description="columns known and not used; any other extra column is a warning")
     expectations: Names = Field(default=(), description="suites beside the common one: a name, or a .json by this file")
     max_quarantined_share: float | None = Field(default=None, ge=0, le=1, description="default: the suite's")
+
+    @model_validator(mode="after")
+    def _one_or_two_inputs(self) -> Self:
+        if self.path is not None and self.source is None and self.target is None:
+            InputConfig(path=self.path, columns=self.columns)
+        elif self.path is not None or self.columns or self.source is None or self.target is None:
+            raise ValueError(
+                "expected either path (one input, with columns where names differ) or both [data.source] and "
+                "[data.target], each with its path and columns"
+            )
+        return self
+
+    @property
+    def inputs(self) -> dict[str, InputConfig]:
+        """`{"": ...}` where both populations come from one input, else one for `source` and one for `target`."""
+        if self.source is not None and self.target is not None:
+            return {"source": self.source, "target": self.target}
+        assert self.path is not None
+        return {"": InputConfig(path=self.path, columns=self.columns)}
+
+    @property
+    def has_two_inputs(self) -> bool:
+        """Whether source and target have files of their own."""
+        return self.path is None
 
 
 class LabelConfig(_Form):
@@ -80,10 +129,13 @@ class LabelConfig(_Form):
 
 
 class PopulationConfig(_Form):
-    """SQL filters over the columns of the data. A row of neither is left out; a row of both is an error."""
+    """SQL filters over the columns of the data. A row of neither is left out; a row of both is an error.
 
-    source: str
-    target: str
+    With two inputs each rule looks at the rows of its own input, and all of them are meant where there is none.
+    """
+
+    source: str | None = None
+    target: str | None = None
 
 
 class FeaturesConfig(_Form):
@@ -216,7 +268,7 @@ class Portfolio(_Form):
     work: str = "work"
     data: DataConfig
     label: LabelConfig
-    population: PopulationConfig
+    population: PopulationConfig = PopulationConfig()
     features: FeaturesConfig
     split: SplitConfig = SplitConfig()
     lineup: LineupConfig = LineupConfig()
@@ -226,6 +278,9 @@ class Portfolio(_Form):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for name in ("source", "target"):
+            if not self.data.has_two_inputs and getattr(self.population, name) is None:
+                raise ValueError(f"population.{name} is missing: one input needs a rule for each population")
         if self.data.decision_date is None:
             needs = {
                 "label.window_months": self.label.window_months,

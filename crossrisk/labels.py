@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from crossrisk.config import Portfolio
+from crossrisk.config import INPUT_COLUMN, Portfolio
 
 SOURCE, TARGET, BOTH, NEITHER = "source", "target", "both", "neither"
 
 
 def population(portfolio: Portfolio) -> pl.Expr:
-    """`source`, `target`, `both` or `neither`, by the portfolio's two SQL rules; null in a rule counts as no."""
-    rules = portfolio.population
-    in_source = pl.sql_expr(rules.source).fill_null(False)
-    in_target = pl.sql_expr(rules.target).fill_null(False)
+    """`source`, `target`, `both` or `neither`, by the portfolio's rules and inputs; null in a rule counts as no."""
+    in_source, in_target = _belongs(portfolio, SOURCE), _belongs(portfolio, TARGET)
     return (
         pl.when(in_source & in_target)
         .then(pl.lit(BOTH))
@@ -27,6 +25,12 @@ def population(portfolio: Portfolio) -> pl.Expr:
         .then(pl.lit(TARGET))
         .otherwise(pl.lit(NEITHER))
     )
+
+
+def _belongs(portfolio: Portfolio, name: str) -> pl.Expr:
+    rule: str | None = getattr(portfolio.population, name)
+    meets_rule = pl.lit(True) if rule is None else pl.sql_expr(rule).fill_null(False)
+    return (pl.col(INPUT_COLUMN) == name) & meets_rule if portfolio.data.has_two_inputs else meets_rule
 
 
 def is_window_closed(portfolio: Portfolio) -> pl.Expr:

@@ -14,14 +14,7 @@ from markupsafe import Markup
 
 from crossrisk.monitor_plots import draw_feature_psi, draw_performance, draw_psi_by_month, draw_score_bins
 from crossrisk.monitoring import LIGHT_OF_VERDICT
-from crossrisk.reporting import (
-    Document,
-    _environment,
-    _markdown,
-    count_text,
-    interval_text,
-    percent_text,
-)
+from crossrisk.pages import Document, count_text, environment, interval_text, markdown_text, percent_text
 
 FEATURES_SHOWN = 25
 SHOWN_METRICS = (("auc", "AUC", 3), ("ks", "KS", 3), ("observed_expected", "observed / expected", 2))
@@ -64,7 +57,7 @@ def render_month(result: Document) -> str:
         raise ValueError(
             f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
         )
-    page = _environment().get_template("monitor.html.j2")
+    page = environment().get_template("monitor.html.j2")
     return page.render(
         run=result,
         words=LIGHTS[result["light"]],
@@ -107,12 +100,12 @@ def summarise_month(result: Document) -> str:
     """Light and reasons as Markdown, for a Prefect artifact."""
     words, champion = LIGHTS[result["light"]], result["champion"]
     signs = (LIGHTS[signal["light"]] for signal in result["signals"])
-    reasons = [f"- {sign.sign} {_markdown(reason)}" for sign, reason in zip(signs, result["reasons"], strict=True)]
+    reasons = [f"- {sign.sign} {markdown_text(reason)}" for sign, reason in zip(signs, result["reasons"], strict=True)]
     facts = (
-        f"{_markdown(result['portfolio'])}, month {result['month']} as of {result['as_of']}; champion version "
-        f"{champion['version']} ({_markdown(champion['contender'])}), run {_markdown(result['run_id'])}"
+        f"{markdown_text(result['portfolio'])}, month {result['month']} as of {result['as_of']}; champion version "
+        f"{champion['version']} ({markdown_text(champion['contender'])}), run {markdown_text(result['run_id'])}"
     )
-    notes = [f"- {_markdown(note)}" for note in result["notes"]]
+    notes = [f"- {markdown_text(note)}" for note in result["notes"]]
     return "\n".join([f"# {words.sign} {words.word}", "", words.meaning, "", *reasons, "", facts, "", *notes]) + "\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from crossrisk.plots import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, _drawing, _label_months
+from crossrisk.plots import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, drawing_of, label_months
 from crossrisk.stability import AMBER_PSI, RED_PSI
 
 MOST_FEATURES = 15
@@ -25,7 +25,7 @@ def draw_psi_by_month(months: Sequence[Mapping[str, Any]]) -> Markup | None:
     if not at:
         return None
     values, noise = ([months[place][key] for place in at] for key in ("value", "critical"))
-    with _drawing("psi-months", "Score PSI by month", 5.0, 3.4) as drawing:
+    with drawing_of("psi-months", "Score PSI by month", 5.0, 3.4) as drawing:
         axes = drawing.figure.subplots()
         axes.bar(at, noise, 0.8, color="#e5e9ef", label="95% of months without a shift")
         axes.plot(at, values, color=BLUE, marker="o", label="score PSI")
@@ -34,7 +34,7 @@ def draw_psi_by_month(months: Sequence[Mapping[str, Any]]) -> Markup | None:
         axes.set_ylim(0, max(1.4 * RED_PSI, 1.25 * max(*values, *noise)))
         axes.set_ylabel("PSI")
         axes.legend(loc="upper left")
-        _label_months(axes, [one["month"] for one in months])
+        label_months(axes, [one["month"] for one in months])
         axes.tick_params(axis="x", labelrotation=45)
     return drawing.svg
 
@@ -44,7 +44,7 @@ def draw_score_bins(labels: Sequence[str], reference: Sequence[int], month: Sequ
     shown = [place for place in range(len(labels)) if reference[place] or month[place]]
     if not (sum(reference) and sum(month)):
         return None
-    with _drawing("score-bins", "Shares of rows by predicted probability", 5.0, 3.4) as drawing:
+    with drawing_of("score-bins", "Shares of rows by predicted probability", 5.0, 3.4) as drawing:
         axes = drawing.figure.subplots()
         at = np.arange(len(shown))
         before, now = ([counts[place] / sum(counts) for place in shown] for counts in (reference, month))
@@ -69,13 +69,13 @@ def draw_performance(
     """
     if not any(one[key] and one[key]["value"] is not None for one in months for key, _ in _PANELS):
         return None
-    with _drawing("performance", "Performance by month with intervals", 10.4, 3.0) as drawing:
+    with drawing_of("performance", "Performance by month with intervals", 10.4, 3.0) as drawing:
         panels = drawing.figure.subplots(1, len(_PANELS))
         for axes, (key, title) in zip(panels, _PANELS, strict=True):
             axes.set_title(title)
             for place, one in enumerate(months):
                 _draw_metric(axes, place, one[key])
-            _label_months(axes, [one["month"] for one in months])
+            label_months(axes, [one["month"] for one in months])
             axes.tick_params(axis="x", labelrotation=90)
         if recorded_auc is not None:
             panels[0].axhline(recorded_auc, color=VERMILION, linestyle="--", linewidth=1)
@@ -99,7 +99,7 @@ def draw_feature_psi(features: Sequence[Mapping[str, Any]]) -> Markup | None:
     shown = [one for one in features if one["value"] is not None][:MOST_FEATURES]
     if not shown:
         return None
-    with _drawing("features", "Features by PSI, largest first", 10.4, 0.8 + 0.21 * len(shown)) as drawing:
+    with drawing_of("features", "Features by PSI, largest first", 10.4, 0.8 + 0.21 * len(shown)) as drawing:
         axes = drawing.figure.subplots()
         lines = range(len(shown))
         axes.barh(lines, [one["value"] for one in shown], color=SKY, height=0.7)

@@ -117,15 +117,15 @@ class Panel:
 
 
 @dataclass
-class _Drawing:
-    """A figure being drawn; its markup is there once the block of `_drawing` is left."""
+class Drawing:
+    """A figure being drawn; its markup is there once the block of `drawing_of` is left."""
 
     figure: Figure
     svg: Markup = field(default=Markup())
 
 
 @contextmanager
-def _drawing(name: str, description: str, width: float, height: float) -> Iterator[_Drawing]:
+def drawing_of(name: str, description: str, width: float, height: float) -> Iterator[Drawing]:
     """A figure of `width` x `height` inches under our style, turned into SVG at the end of the block.
 
     matplotlib reads its style both when an artist is made and when it is drawn, so both happen inside. The salt makes
@@ -135,7 +135,7 @@ def _drawing(name: str, description: str, width: float, height: float) -> Iterat
         # of names in scripts that the measuring font lacks: the browser draws the text, in a font that has them
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         layout = ConstrainedLayoutEngine(h_pad=0.07, hspace=0.02)  # titles keep clear of the ticks above them
-        drawing = _Drawing(Figure(figsize=(width, height), layout=layout))
+        drawing = Drawing(Figure(figsize=(width, height), layout=layout))
         yield drawing
         written = StringIO()
         drawing.figure.savefig(
@@ -159,7 +159,7 @@ def _drawing(name: str, description: str, width: float, height: float) -> Iterat
 def draw_intervals(rows: Sequence[Whiskers], panels: Sequence[Panel]) -> Markup:
     """Forest plot: one line a contender, first on top, one panel a metric; undefined estimates stay empty."""
     names = ", ".join(panel.title for panel in panels)
-    with _drawing("intervals", f"{names} of every contender with intervals", 10.4, 0.9 + 0.27 * len(rows)) as drawing:
+    with drawing_of("intervals", f"{names} of every contender with intervals", 10.4, 0.9 + 0.27 * len(rows)) as drawing:
         grid = drawing.figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for position, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
             axes.set_title(panel.title)
@@ -190,7 +190,7 @@ def _draw_estimate(axes: Any, line: int, estimate: Estimate, role: Role) -> None
 
 def draw_roc(curves: Mapping[Role, Mapping[str, Sequence[float]]], legend: Mapping[Role, str]) -> Markup:
     """ROC curves; `curves` as of `crossrisk.metrics.Curves`, `legend` what each is called."""
-    with _drawing("roc", "ROC curve", 5.0, 4.1) as drawing:
+    with drawing_of("roc", "ROC curve", 5.0, 4.1) as drawing:
         axes = drawing.figure.subplots()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         for role, curve in curves.items():
@@ -205,7 +205,7 @@ def draw_ks(curve: Mapping[str, Sequence[float]], ks: float) -> Markup:
     """Cumulative shares of goods and bads by probability, and where they are furthest apart; `ks` is written there."""
     score, bads, goods = (np.asarray(curve[key], np.float64) for key in ("score", "share_bad", "share_good"))
     widest = int(np.abs(goods - bads).argmax())
-    with _drawing("ks", "Cumulative shares of goods and bads", 5.0, 4.1) as drawing:
+    with drawing_of("ks", "Cumulative shares of goods and bads", 5.0, 4.1) as drawing:
         axes = drawing.figure.subplots()
         axes.step(score, goods, where="post", color=BLUE, label="goods")
         axes.step(score, bads, where="post", color=VERMILION, linestyle="--", label="bads")
@@ -226,7 +226,7 @@ def draw_ks(curve: Mapping[str, Sequence[float]], ks: float) -> Markup:
 
 def draw_calibration(curves: Mapping[Role, Mapping[str, Sequence[float]]], legend: Mapping[Role, str]) -> Markup:
     """Bad rate against mean probability by bin, with Wilson's 95% interval; the diagonal is perfect."""
-    with _drawing("calibration", "Calibration by decile", 5.0, 4.1) as drawing:
+    with drawing_of("calibration", "Calibration by decile", 5.0, 4.1) as drawing:
         axes = drawing.figure.subplots()
         top = 0.0
         for role, curve in curves.items():
@@ -251,7 +251,7 @@ def draw_calibration(curves: Mapping[Role, Mapping[str, Sequence[float]]], legen
 
 def draw_histograms(edges: Sequence[float], shares: Mapping[str, Sequence[float]]) -> Markup:
     """Shares of rows by predicted probability, one outline a population, in the order of `POPULATION_STYLES`."""
-    with _drawing("histograms", "Histograms of predicted probability by population", 5.0, 4.1) as drawing:
+    with drawing_of("histograms", "Histograms of predicted probability by population", 5.0, 4.1) as drawing:
         axes = drawing.figure.subplots()
         for name, style in POPULATION_STYLES.items():
             if name in shares:
@@ -304,7 +304,7 @@ def draw_training(candidates: Sequence[Mapping[str, Any]], chosen_mmd_weight: fl
         chosen_mmd_weight: the one that was kept.
     """
     styles = _training_styles([one["mmd_weight"] for one in candidates], chosen_mmd_weight)
-    with _drawing("training", "Training curves of the network", 10.4, 5.0) as drawing:
+    with drawing_of("training", "Training curves of the network", 10.4, 5.0) as drawing:
         grid = drawing.figure.subplots(2, 4)
         for axes, (key, title) in zip(grid.flat, (*_EVERY_STEP, *_AT_EVALUATIONS), strict=False):
             axes.set_title(title)
@@ -382,7 +382,7 @@ def draw_months(months: Sequence[Mapping[str, Any]]) -> Markup | None:
         return None
     axis = months_between(min(row["month"] for row in dated), max(row["month"] for row in dated))
     place = {month: position for position, month in enumerate(axis)}
-    with _drawing("months", "Rows and bad rate by month and population", 10.4, 5.0) as drawing:
+    with drawing_of("months", "Rows and bad rate by month and population", 10.4, 5.0) as drawing:
         panels = drawing.figure.subplots(3, 1, sharex=True)
         for axes, population in zip(panels, ("source", "target"), strict=False):
             rows = [row for row in dated if row["population"] == population]
@@ -402,7 +402,7 @@ def draw_months(months: Sequence[Mapping[str, Any]]) -> Markup | None:
         highest = max((row["bads"] / row["matured"] for row in dated if row["matured"]), default=1.0)
         panels[2].set_ylim(0, max(1.5 * highest, 0.01))  # a month of three rows has an interval up to 1: cut, not shown
         panels[2].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
-        _label_months(panels[2], axis)
+        label_months(panels[2], axis)
     return drawing.svg
 
 
@@ -427,7 +427,7 @@ def draw_split(cells: Sequence[tuple[str, str, int]]) -> Markup:
     axis = [*(months_between(months[0], months[-1]) if months else []), *words]
     place = {name: position for position, name in enumerate(axis)}
     parts = sorted({part for part, _, _ in cells}, key=part_order)
-    with _drawing("split", "Rows by month and part of the split", 10.4, 3.9) as drawing:
+    with drawing_of("split", "Rows by month and part of the split", 10.4, 3.9) as drawing:
         panels = drawing.figure.subplots(2, 1, sharex=True)
         for axes, population in zip(panels, ("source", "target"), strict=True):
             below = np.zeros(len(axis))
@@ -442,7 +442,7 @@ def draw_split(cells: Sequence[tuple[str, str, int]]) -> Markup:
             axes.margins(y=0.28)
             if below.any():
                 axes.legend(loc="upper left", ncols=3)
-        _label_months(panels[1], axis)
+        label_months(panels[1], axis)
     return drawing.svg
 
 
@@ -462,7 +462,8 @@ def _is_month(name: str) -> bool:
     return re.fullmatch(r"\d{4}-\d{2}", name) is not None
 
 
-def _label_months(axes: Any, axis: Sequence[str]) -> None:
+def label_months(axes: Any, axis: Sequence[str]) -> None:
+    """Label an axis of months, at most so many of them, and every word that stands beside the months."""
     words = [position for position, name in enumerate(axis) if not _is_month(name)]
     months = [position for position, name in enumerate(axis) if _is_month(name)]
     shown = [*months[:: -(-len(months) // MONTH_LABELS) or 1], *words]
@@ -476,7 +477,7 @@ def _label_months(axes: Any, axis: Sequence[str]) -> None:
 def draw_seconds(seconds: Mapping[str, float]) -> Markup:
     """Horizontal bars of seconds a step, longest on top."""
     steps = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
-    with _drawing("seconds", "Seconds of each step", 10.4, 0.5 + 0.19 * len(steps)) as drawing:
+    with drawing_of("seconds", "Seconds of each step", 10.4, 0.5 + 0.19 * len(steps)) as drawing:
         axes = drawing.figure.subplots()
         bars = axes.barh(range(len(steps)), [value for _, value in steps], color=SKY, height=0.7)
         axes.bar_label(bars, [f"{value:.1f} s" for _, value in steps], padding=3)

@@ -7,23 +7,17 @@ what is said around them is in templates/report.html.j2. Names come from data an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from crossrisk import plots
 from crossrisk.metrics import HIGHER_IS_BETTER
+from crossrisk.pages import Document, environment, interval_text, markdown_text, metric_text, number_text
 from crossrisk.plots import Estimate, Panel, Role, Whiskers
 
-Document = Mapping[str, Any]
-
-TEMPLATES = Path(__file__).parent / "templates"
-DASH = "–"
 CHAMPION = "champion"
 """Name of the champion's line among the contenders."""
 
@@ -86,7 +80,7 @@ def render_report(result: Document) -> str:
             f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
         )
     lines = contender_lines(result)
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         run=result,
         verdict=VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], "")),
@@ -104,18 +98,18 @@ def summarise(result: Document) -> str:
     """The decision as Markdown, for a Prefect artifact: verdict, reasons, contender table."""
     judged, champion = result["judged"], result["champion"]
     words = VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], ""))
-    heading = f"# {words.sign} {words.word}: {_markdown(result['challenger'])}"
+    heading = f"# {words.sign} {words.word}: {markdown_text(result['challenger'])}"
     facts = (
-        f"{_markdown(result['portfolio'])} as of {result['as_of']}, run {_markdown(result['run_id'])}; judged on "
-        f"{judged['rows']:,} rows of {_markdown(judged['part'])} with {judged['bads']:,} bads; "
+        f"{markdown_text(result['portfolio'])} as of {result['as_of']}, run {markdown_text(result['run_id'])}; "
+        f"judged on {judged['rows']:,} rows of {markdown_text(judged['part'])} with {judged['bads']:,} bads; "
         f"champion {champion['before'] or 'none'} before, {champion['after'] or 'none'} after"
     )
     titles = ["contender", "what it is", *(title for _, title, _ in SHOWN_METRICS)]
     table = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for line in contender_lines(result):
         cells = [metric_text(line.metrics.get(key), digits) for key, _, digits in SHOWN_METRICS]
-        table.append(f"| {' | '.join([_markdown(line.name), _markdown('; '.join(line.notes)), *cells])} |")
-    reasons = [f"- {_markdown(reason)}" for reason in result["reasons"]]
+        table.append(f"| {' | '.join([markdown_text(line.name), markdown_text('; '.join(line.notes)), *cells])} |")
+    reasons = [f"- {markdown_text(reason)}" for reason in result["reasons"]]
     return "\n".join([heading, "", words.meaning, "", *reasons, "", facts, "", *table]) + "\n"
 
 
@@ -166,42 +160,7 @@ def _contender_line(name: str, own: Document | None, metrics: Document, result: 
     return ContenderLine(name, "contender", metrics, own["select_auc"], ())
 
 
-# --- numbers and words ---
-
-
-def number_text(value: float | None, digits: int = 3) -> str:
-    """A number with fixed decimals; a dash where it is undefined."""
-    return DASH if value is None else f"{value:.{digits}f}"
-
-
-def signed_text(value: float | None, digits: int = 4) -> str:
-    """A difference with its sign; a dash where it is undefined."""
-    return DASH if value is None else f"{value:+.{digits}f}"
-
-
-def percent_text(value: float | None, digits: int = 1) -> str:
-    """A share in percent; a dash where it is undefined."""
-    return DASH if value is None else f"{value:.{digits}%}"
-
-
-def count_text(value: int | None) -> str:
-    """A count with thousands apart; a dash where it is unknown."""
-    return DASH if value is None else f"{value:,}"
-
-
-def interval_text(metric: Document, digits: int) -> str:
-    """The interval of a metric, such as "0.604–0.632"; empty where it has none."""
-    low, high = metric.get("low"), metric.get("high")
-    return "" if low is None or high is None else f"{low:.{digits}f}–{high:.{digits}f}"
-
-
-def metric_text(metric: Document | None, digits: int) -> str:
-    """Value, interval and a status that is not ok, such as "0.618 (0.604–0.632)"; a dash for None."""
-    if metric is None:
-        return DASH
-    interval = interval_text(metric, digits)
-    status = "" if metric["status"] == "ok" else f" {metric['status']}"
-    return number_text(metric["value"], digits) + (f" ({interval})" if interval else "") + status
+# --- words ---
 
 
 def gate_sentences(gate: Document) -> list[str]:
@@ -241,31 +200,7 @@ def _checks(validation: Document) -> list[Document]:
     return sorted(validation.get("results", ()), key=lambda check: bool(check["success"]))
 
 
-def _markdown(text: str) -> str:
-    """Text that Markdown shows as it is, and that no viewer takes for HTML."""
-    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)
-
-
 # --- the page ---
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number_text,
-        "signed": signed_text,
-        "percent": percent_text,
-        "thousands": count_text,
-        "interval": interval_text,
-    }
-    return environment
 
 
 def _pictures(result: Document, lines: Sequence[ContenderLine]) -> dict[str, Markup | None]:

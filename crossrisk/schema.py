@@ -34,14 +34,19 @@ class SchemaFault:
 
 def expected_columns(portfolio: Portfolio) -> dict[str, Role]:
     """Every column the portfolio names, with the role that says which types it may have."""
-    data, label, features = portfolio.data, portfolio.label, portfolio.features
+    data, label = portfolio.data, portfolio.label
     columns: dict[str, Role] = {}
-    columns |= {name: "any" for name in (*portfolio.use.segments, *features.protected)}
+    columns |= dict.fromkeys(tabled_columns(portfolio), _ANY)
     columns |= {c.name: c.kind for c in portfolio.row_plan.raw_columns}
     columns |= {data.id: "key", label.column: "label"}
     columns |= {data.customer: "key"} if data.customer else {}
     columns |= {name: "date" for name in (data.decision_date, label.known_date) if name}
     return columns
+
+
+def tabled_columns(portfolio: Portfolio) -> tuple[str, ...]:
+    """Columns that only tables of the report are broken down by: segments and protected ones."""
+    return (*portfolio.use.segments, *portfolio.features.protected)
 
 
 def compare_schema(schema: pa.Schema, portfolio: Portfolio, *, population_columns: frozenset[str]) -> list[SchemaFault]:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crossrisk.reporting import SHOWN_METRICS, VERDICTS, contender_lines, metric_text, number_text
+from crossrisk.pages import metric_text, number_text
+from crossrisk.reporting import SHOWN_METRICS, VERDICTS, contender_lines
 
 WITH_INTERVAL = ("auc", "ks", "observed_expected")
 """the other metrics' intervals are in the report: a terminal is not wide enough"""

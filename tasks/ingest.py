@@ -21,15 +21,23 @@ from prefect.cache_policies import NO_CACHE
 from crossrisk.config import Loaded, Portfolio
 from crossrisk.errors import ConfigError, InputError
 from crossrisk.labels import BOTH, SOURCE, TARGET, matured_label, month, population
-from crossrisk.schema import SchemaFault, compare_schema, expected_columns
+from crossrisk.schema import SchemaFault, compare_schema, expected_columns, tabled_columns
 from crossrisk.store import Stage, digest_file, stage
+from tasks.column_map import join_inputs, rename_columns, rename_fields
 
 logger = logging.getLogger("crossrisk.ingest")
+
+
+ROWS = "rows.parquet"
+"""of the stage: all rows under the portfolio's names, where those are not the files' own"""
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
 def ingest(loaded: Loaded) -> Stage:
     """Find, check and count the input. Facts: files with digests, warnings, rows by population and month.
+
+    Where source and target have an input each, or columns have other names in the files, rows.parquet of the stage
+    holds all rows under the portfolio's names; else the files are read in place.
 
     Raises:
         ConfigError: a population rule is no SQL.
@@ -37,14 +45,28 @@ def ingest(loaded: Loaded) -> Stage:
             types that differ between files, an empty population.
     """
     portfolio, root = loaded.portfolio, loaded.folders.data_root
-    files = find_files(root, portfolio.data.path)
-    digests = {str(f.relative_to(root)): digest_file(f) for f in files}
-    inputs = {"files": digests, "portfolio": _slice(portfolio)}
-    made = stage(loaded.folders.stages, "ingest", inputs, lambda _: _inspect(files, portfolio, root, digests))
+    found = {name: find_files(root, one.path, key=f"{_key(name)}.path") for name, one in portfolio.data.inputs.items()}
+    files = [
+        {"path": str(file.relative_to(root)), "sha256": digest_file(file), **({"input": name} if name else {})}
+        for name, of_input in found.items()
+        for file in of_input
+    ]
+    inputs = {"files": files, "portfolio": _slice(portfolio)}
+    made = stage(
+        loaded.folders.stages,
+        "ingest",
+        inputs,
+        lambda folder: {"files": files, **_inspect(found, portfolio, root, folder)},
+    )
     logger.info("%d files, %s rows, by population %s", len(files), made.facts["rows"], made.facts["populations"])
     for warning in made.facts["warnings"]:
         logger.warning(warning)
     return made
+
+
+def _key(name: str) -> str:
+    """Of an input, in the TOML."""
+    return f"data.{name}" if name else "data"
 
 
 def _slice(portfolio: Portfolio) -> dict[str, Any]:
@@ -52,8 +74,8 @@ def _slice(portfolio: Portfolio) -> dict[str, Any]:
     return {**portfolio.model_dump(mode="json", include=read), "segments": portfolio.use.segments}
 
 
-def find_files(root: Path, path: str) -> list[Path]:
-    """Parquet files of a file, folder or glob below `root`, sorted by name, without hidden ones.
+def find_files(root: Path, path: str, *, key: str = "data.path") -> list[Path]:
+    """Parquet files of a file, folder or glob below `root`, sorted by name, without hidden ones; `key` of the TOML.
 
     Raises:
         InputError: nothing there, or something that lies (or links) outside root.
@@ -64,7 +86,7 @@ def find_files(root: Path, path: str) -> list[Path]:
             f"data.root {root} is no folder; set CROSSRISK_DATA or data.root to where the Parquet files lie"
         )
     if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise InputError(f"data.path {path!r} leads outside data.root; give it relative to {root}")
+        raise InputError(f"{key} {path!r} leads outside data.root; give it relative to {root}")
     place = base / path
     if place.is_file():
         found = [place]
@@ -77,7 +99,7 @@ def find_files(root: Path, path: str) -> list[Path]:
         if not file.resolve().is_relative_to(base):
             raise InputError(f"{file.relative_to(base)} is a link to outside data.root; copy the file instead")
     if not visible:
-        raise InputError(f"no Parquet file at {path!r} below {root}; check data.path and data.root")
+        raise InputError(f"no Parquet file at {path!r} below {root}; check {key} and data.root")
     return visible
 
 
@@ -93,7 +115,9 @@ def scan_ingested(loaded: Loaded, ingested: Stage) -> pl.LazyFrame:
 
 
 def ingested_files(loaded: Loaded, ingested: Stage) -> list[Path]:
-    """The files of an ingested input, in order."""
+    """The files that hold the rows under the portfolio's names, in order."""
+    if _needs_own_file(loaded.portfolio):
+        return [ingested.folder / ROWS]
     return [loaded.folders.data_root / entry["path"] for entry in ingested.facts["files"]]
 
 
@@ -102,45 +126,73 @@ def is_hive(files: Sequence[Path]) -> bool:
     return "=" in files[0].parent.name
 
 
-def _inspect(files: Sequence[Path], portfolio: Portfolio, root: Path, digests: Mapping[str, str]) -> dict[str, Any]:
-    rules = _rule_columns(portfolio)
-    warnings = sorted({fault.message for file in files for fault in _check_file(file, root, portfolio, rules)})
-    _refuse_mixed_types(files, root, {*rules, *expected_columns(portfolio)})
-    counts = _count(scan(files), portfolio)
+def _needs_own_file(portfolio: Portfolio) -> bool:
+    return portfolio.data.has_two_inputs or bool(portfolio.data.columns)
+
+
+def _inspect(found: Mapping[str, Sequence[Path]], portfolio: Portfolio, root: Path, folder: Path) -> dict[str, Any]:
+    by_population = {name: _rule_columns(portfolio, name) for name in (SOURCE, TARGET)}
+    rules = by_population[SOURCE] | by_population[TARGET]
+    warnings: set[str] = set()
+    for name, files in found.items():
+        columns = portfolio.data.inputs[name].columns
+        for file in files:
+            read = by_population.get(name, rules)  # of two inputs, each is looked at by the rule of its own population
+            faults = _check_file(file, root, portfolio, read, columns, key=f"{_key(name)}.columns")
+            warnings |= {fault.message for fault in faults}
+        _refuse_mixed_types(files, root, {columns.get(one, one) for one in {*rules, *expected_columns(portfolio)}})
+    rows, more = _one_table(found, portfolio, rules)
+    if _needs_own_file(portfolio):
+        rows.sink_parquet(folder / ROWS, compression="zstd")
+        rows = pl.scan_parquet(folder / ROWS)
+    counts = _count(rows, portfolio)
     populations = dict(counts.group_by("population").agg(pl.col("rows").sum()).sort("population").iter_rows())
     _refuse_impossible(populations, portfolio)
     return {
-        "files": [{"path": path, "sha256": digest} for path, digest in digests.items()],
         "rows": int(counts["rows"].sum()),
         "populations": populations,
         "months": counts.to_dicts(),
-        "warnings": warnings,
+        "warnings": [*sorted(warnings), *more],
     }
 
 
-def _rule_columns(portfolio: Portfolio) -> frozenset[str]:
-    columns: set[str] = set()
-    for key, rule in (("source", portfolio.population.source), ("target", portfolio.population.target)):
-        try:
-            columns |= set(pl.sql_expr(rule).meta.root_names())
-        except pl.exceptions.PolarsError as error:
-            raise ConfigError(f"population.{key} is no SQL filter: {rule!r}: {error}") from error
-    return frozenset(columns)
+def _one_table(
+    found: Mapping[str, Sequence[Path]], portfolio: Portfolio, rules: frozenset[str]
+) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """All rows under the portfolio's names, and what had to be done to bring them together."""
+    inputs = {name: rename_columns(scan(files), portfolio.data.inputs[name].columns) for name, files in found.items()}
+    if not portfolio.data.has_two_inputs:
+        return inputs[""], ()
+    joined = join_inputs(inputs, portfolio, rule_columns=rules)
+    return joined.rows, joined.warnings
 
 
-def _check_file(file: Path, root: Path, portfolio: Portfolio, rules: frozenset[str]) -> list[SchemaFault]:
+def _rule_columns(portfolio: Portfolio, name: str) -> frozenset[str]:
+    """What the rule of a population reads."""
+    rule = getattr(portfolio.population, name)
+    try:
+        return frozenset(pl.sql_expr(rule or "TRUE").meta.root_names())
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"population.{name} is no SQL filter: {rule!r}: {error}") from error
+
+
+def _check_file(
+    file: Path, root: Path, portfolio: Portfolio, rules: frozenset[str], columns: Mapping[str, str], *, key: str
+) -> list[SchemaFault]:
     """Schema faults that do not stop; raises InputError for those that do, and for bytes that cannot be decoded."""
     name = file.relative_to(root)
     try:
         with pq.ParquetFile(file) as parquet:
-            schema = _with_hive_columns(parquet.schema_arrow, file, root)
+            whole = _with_hive_columns(parquet.schema_arrow, file, root)
+            schema = rename_fields(whole, columns, file=str(name), key=key)
             faults = compare_schema(schema, portfolio, population_columns=rules)
-            stopping = [fault.message for fault in faults if fault.stops]
+            stopping = [fault.message for fault in faults if fault.stops and fault.column not in _may_lack(portfolio)]
             if stopping:
                 raise InputError(
                     f"{name}: " + "; ".join(stopping) + ". Correct the file, or the column's name in the TOML"
                 )
-            wanted = {*rules, *expected_columns(portfolio)} & set(parquet.schema_arrow.names)
+            ours = {*rules, *expected_columns(portfolio)}
+            wanted = {columns.get(one, one) for one in ours} & set(parquet.schema_arrow.names)
             for _ in parquet.iter_batches(columns=sorted(wanted)):
                 pass  # decoding is the check: a footer can be whole above broken pages
     except (pa.ArrowException, OSError) as error:
@@ -148,6 +200,11 @@ def _check_file(file: Path, root: Path, portfolio: Portfolio, rules: frozenset[s
             f"{name}: not readable as Parquet (truncated or corrupt): {error}. Nothing was trained; deliver it again"
         ) from error
     return faults
+
+
+def _may_lack(portfolio: Portfolio) -> frozenset[str]:
+    """Columns for tables only: one of two inputs may be without them; joining sees to it that one has them."""
+    return frozenset(tabled_columns(portfolio)) if portfolio.data.has_two_inputs else frozenset()
 
 
 def _with_hive_columns(schema: pa.Schema, file: Path, root: Path) -> pa.Schema:

@@ -14,8 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
-
+from crossrisk.pages import environment, markdown_text
 from expectations import Action, Rule, SkippedRule
 from tasks.gx_duckdb import Finding
 
@@ -122,17 +121,17 @@ class ValidationReport:
         """Verdict, reasons and the failing rules, for a Prefect artifact."""
         lines = [f"## Validation: {self.outcome}", "", self.summary]
         if self.reasons:
-            lines += ["", *(f"- {_markdown_text(reason)}" for reason in self.reasons)]
+            lines += ["", *(f"- {markdown_text(reason)}" for reason in self.reasons)]
         failing = [result for result in self.results if not result.success]
         if failing:
             lines += ["", "| rule | action | columns | finding | owner |", "|---|---|---|---|---|"]
             lines += [
-                f"| {_markdown_text(result.rule)} | {result.action} | {_markdown_text(', '.join(result.columns))} "
-                f"| {_markdown_text(result.finding)} | {_markdown_text(result.owner)} |"
+                f"| {markdown_text(result.rule)} | {result.action} | {markdown_text(', '.join(result.columns))} "
+                f"| {markdown_text(result.finding)} | {markdown_text(result.owner)} |"
                 for result in failing
             ]
         if self.skipped:
-            lines += ["", "Skipped: " + "; ".join(_markdown_text(f"{s.name} ({s.reason})") for s in self.skipped)]
+            lines += ["", "Skipped: " + "; ".join(markdown_text(f"{s.name} ({s.reason})") for s in self.skipped)]
         return "\n".join(lines) + "\n"
 
     @property
@@ -167,15 +166,8 @@ def rule_result(rule: Rule, finding: Finding, rows: int) -> RuleResult:
 
 def render_html(report: ValidationReport, title: str) -> str:
     """One self-contained page: no script, nothing fetched, every value escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crossrisk", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     groups = [(action, [result for result in report.results if result.action == action]) for action in ACTIONS]
-    return environment.get_template("validation.html.j2").render(title=title, report=report, groups=groups)
+    return environment().get_template("validation.html.j2").render(title=title, report=report, groups=groups)
 
 
 def _bounds(rule: Rule) -> str:
@@ -208,10 +200,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value if isinstance(value, str | int | None) else str(value)
-
-
-def _markdown_text(text: str) -> str:
-    """Text that stays text in a Markdown table."""
-    for special, harmless in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'"), ("\n", " ")):
-        text = text.replace(special, harmless)
-    return text

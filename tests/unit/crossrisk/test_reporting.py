@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from crossrisk import reporting
 from crossrisk.metrics import METRICS, curves, evaluate
+from crossrisk.pages import metric_text
 from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between, wilson_interval
 from crossrisk.reporting import (
     cells_by_month,
     contender_lines,
     contender_rows,
-    metric_text,
     render_report,
     summarise,
 )
