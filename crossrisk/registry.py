@@ -34,7 +34,7 @@ _GENESIS = "0" * 64
 
 @dataclass(frozen=True)
 class Champion:
-    """The version in production, with its manifest."""
+    """A version with its manifest; that in production, where nothing else is said."""
 
     version: int
     folder: Path
@@ -79,26 +79,41 @@ class Registry:
             PublishError: its files are not those of its manifest.
         """
         versions = self.versions()
-        if not versions:
-            return None
-        version = versions[-1]
-        folder, manifest_path = self.models / str(version), self.manifest_path(version)
-        if not manifest_path.exists():
-            raise PublishError(
-                f"version {version} has no manifest at {manifest_path}; it was not published by this tool: remove its "
-                "folder, or point publish.registry elsewhere"
-            )
-        manifest: dict[str, Any] = read_json(manifest_path)
+        return self.version(versions[-1]) if versions else None
+
+    def version(self, number: int) -> Champion:
+        """One of `versions()`, its files checked against its manifest.
+
+        Raises:
+            PublishError: it has no manifest, or its files are not those of its manifest.
+        """
+        folder, manifest = self.models / str(number), read_manifest(self, number)
         found = digest_tree(folder)
         if found != manifest["files"]:
             changed = sorted(
                 name for name in {*found, *manifest["files"]} if found.get(name) != manifest["files"].get(name)
             )
             raise PublishError(
-                f"version {version} differs from its manifest in {', '.join(changed)}; restore them from a backup, "
-                "or move the version's folder out of the registry so that the one before answers"
+                f"version {number} differs from its manifest in {', '.join(changed)}; restore them from a backup, "
+                "or move the version's folder out of the registry so that another answers"
             )
-        return Champion(version, folder, manifest)
+        return Champion(number, folder, manifest)
+
+
+def read_manifest(registry: Registry, version: int) -> dict[str, Any]:
+    """What a version is.
+
+    Raises:
+        PublishError: it has no manifest.
+    """
+    path = registry.manifest_path(version)
+    if not path.exists():
+        raise PublishError(
+            f"version {version} has no manifest at {path}; it was not published by this tool: remove its folder, or "
+            "point publish.registry elsewhere"
+        )
+    manifest: dict[str, Any] = read_json(path)
+    return manifest
 
 
 def digest_tree(folder: Path) -> dict[str, str]:

@@ -50,9 +50,10 @@ case "${1:-}" in
     start worker "$BIN/prefect" worker start --pool crossrisk --type process
     "$BIN/prefect" --no-prompt deploy --all --prefect-file deployments/prefect.yaml >"$STATE/deploy.log" 2>&1 \
       || { tail -20 "$STATE/deploy.log"; exit 1; }
+    echo "$PREFECT_API_URL" >"$STATE/api_url"   # crossrisk status asks it for the next run
     echo "deployed: retrain/monthly, retrain/on-demand, monitor/monthly (schedules active: $CROSSRISK_SCHEDULES_ACTIVE)"
     echo "open http://127.0.0.1:$PORT; logs under $STATE; make stop ends it"
     ;;
-  stop) stop worker; stop server ;;
+  stop) stop worker; stop server; rm -f "$STATE/api_url" ;;
   *) echo "usage: $0 start|stop" >&2; exit 2 ;;
 esac

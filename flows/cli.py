@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
     monitor.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     monitor.set_defaults(run=_monitor)
+
+    status = commands.add_parser("status", help="one line: champion, last and next run, last verdict, last light")
+    status.add_argument("config", type=_absolute, help="the portfolio's TOML")
+    status.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
+    status.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    status.set_defaults(run=_status)
 
     predict = commands.add_parser("predict", help="score one customer with the published model")
     predict.add_argument("config", type=_absolute, help="the portfolio's TOML")
@@ -177,6 +184,16 @@ def _monitor(options: argparse.Namespace) -> int:
         print(json.dumps(printed, allow_nan=False))
     else:
         print("\n".join(month_lines(result)))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    loaded = load_run(options.config, os.environ, overrides=options.overrides)
+    from crossrisk.status import read_status, status_line
+    from flows.schedule import next_run
+
+    status = read_status(loaded, now=time.time(), next_run=next_run(options.config, os.environ))
+    print(json.dumps(status.to_json(), allow_nan=False) if options.json else status_line(status))
     return 0
 
 

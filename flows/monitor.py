@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 from pydantic import Field, StringConstraints
 
 from crossrisk.config import load_run
 from crossrisk.monitoring import watched_month
 from crossrisk.quiet import make_quiet
 from flows.dates import logical_date
+from flows.recording import recorded, run_name
 from tasks.ingest import ingest
 from tasks.monitor import collect_months, measure_months, report_month, score_months, set_light, watched_champion
-
-
-def run_name() -> str:
-    """Name of a flow run in the UI: flow, portfolio and, where it was given, the month."""
-    parameters = flow_run.parameters
-    return "-".join(filter(None, ["monitor", Path(parameters["config"]).stem, parameters.get("month")]))
 
 
 @flow(name="monitor", flow_run_name=run_name)
@@ -47,12 +40,13 @@ def monitor(
     make_quiet(os.environ)
     loaded = load_run(config, os.environ, as_of=logical_date(as_of), overrides=overrides)
     chosen = watched_month(month, loaded.portfolio)
-    run_id = f"{loaded.portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"
-
-    watched = watched_champion(loaded)
-    ingested = ingest(loaded)
-    collected = collect_months(loaded, ingested, watched, chosen)
-    scored = score_months(loaded, watched, collected)
-    measured = measure_months(loaded, watched, collected, scored, chosen)
-    signals = set_light(loaded, watched, measured)
-    return report_month(loaded, run_id, watched, ingested, collected, measured, signals)
+    with recorded("monitor", loaded, subject=chosen) as run:
+        watched = run.step("find the champion", watched_champion, loaded)
+        ingested = run.step("ingest", ingest, loaded)
+        collected = run.step("collect months", collect_months, loaded, ingested, watched, chosen)
+        scored = run.step("score months", score_months, loaded, watched, collected)
+        measured = run.step("measure months", measure_months, loaded, watched, collected, scored, chosen)
+        signals = run.step("set the light", set_light, loaded, watched, measured)
+        result = run.step("report month", report_month, loaded, run.id, watched, ingested, collected, measured, signals)
+        run.finish(result["light"])
+        return result

@@ -20,8 +20,7 @@ import polars as pl
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import RawColumn
-from crossrisk.registry import Champion, Registry, digest_tree
-from crossrisk.store import read_json
+from crossrisk.registry import Champion, Registry
 from models.child import run_worker
 
 SHOWN_NAMES = 10
@@ -115,25 +114,15 @@ def find_version(registry: Registry, version: int | None) -> Champion:
         PublishError: its files are not those of its manifest.
     """
     known = registry.versions()
-    if version is None or (known and version == known[-1]):
-        champion = registry.champion()
-        if champion is None:
-            raise InputError(f"{registry.models} holds no version; publish one first: crossrisk retrain CONFIG")
-        return champion
-    if version not in known:
+    if version is not None and version not in known:
         newest = ", ".join(str(number) for number in reversed(known[-SHOWN_NAMES:]))
         raise InputError(
             f"expected one of the {len(known)} versions in {registry.models}, newest first: {newest or 'none'}; "
             f"got {version}"
         )
-    folder, manifest_path = registry.models / str(version), registry.manifest_path(version)
-    manifest: dict[str, Any] = read_json(manifest_path) if manifest_path.exists() else {}
-    if digest_tree(folder) != manifest.get("files"):
-        raise PublishError(
-            f"the files of version {version} are not those of {manifest_path}; restore them from a backup, or ask "
-            "another version"
-        )
-    return Champion(version, folder, manifest)
+    if not known:
+        raise InputError(f"{registry.models} holds no version; publish one first: crossrisk retrain CONFIG")
+    return registry.version(known[-1] if version is None else version)
 
 
 def _raw_columns(answering: Champion) -> tuple[RawColumn, ...]:

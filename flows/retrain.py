@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal
 
 from prefect import flow
-from prefect.runtime import flow_run
 from pydantic import Field, StringConstraints
 
 from crossrisk.config import load_run
@@ -17,6 +13,7 @@ from crossrisk.errors import ValidationBlockedError
 from crossrisk.quiet import make_quiet
 from crossrisk.store import Stage
 from flows.dates import logical_date
+from flows.recording import recorded, run_name
 from tasks.calibrate import calibrate
 from tasks.compare import compare, make_decision
 from tasks.features import apply_encodings, fit_encodings, make_row_features
@@ -28,30 +25,6 @@ from tasks.split import split_populations
 from tasks.train_baselines import train_baseline
 from tasks.train_dan import train_dan
 from tasks.validate import validate
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class Steps:
-    """Runs the steps of a flow and remembers how long each took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def __call__(self, name: str, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run one step under a name."""
-        started = time.monotonic()
-        try:
-            return step(*args, **kwargs)
-        finally:
-            self.seconds[name] = round(time.monotonic() - started, 2)
-
-
-def run_name() -> str:
-    """Name of a flow run in the UI: flow, portfolio and, where it was given, the logical date."""
-    parameters = flow_run.parameters
-    return "-".join(filter(None, ["retrain", Path(parameters["config"]).stem, parameters.get("as_of")]))
 
 
 @flow(name="retrain", flow_run_name=run_name)
@@ -75,43 +48,40 @@ def retrain(
     """Retrain a portfolio's model and publish it if the gate says so. Returns the run's result, schema_version 1."""
     make_quiet(os.environ)
     loaded = load_run(config, os.environ, as_of=logical_date(as_of), preset=preset, overrides=overrides)
-    portfolio = loaded.portfolio
-    run_id = f"{portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"
-    step = Steps()
+    with recorded("retrain", loaded) as run:
+        ingested = run.step("ingest", ingest, loaded)
+        validated = run.step("validate", validate, loaded, ingested)
+        checked = run.attach(validated.folder / "validation.html")
+        if validated.facts["outcome"] == "blocked":
+            raise ValidationBlockedError(f"{'; '.join(validated.facts['reasons'])}. See {checked}")
+        labels = run.step("mature labels", mature_labels, loaded, ingested, validated)
+        rows = run.step("row-wise features", make_row_features, loaded, ingested, labels)
+        split = run.step("split", split_populations, loaded, labels)
+        plan = run.step("fit encodings", fit_encodings, loaded, rows, split)
+        encoded = run.step("apply encodings", apply_encodings, loaded, rows, split, plan)
 
-    ingested = step("ingest", ingest, loaded)
-    validated = step("validate", validate, loaded, ingested)
-    if validated.facts["outcome"] == "blocked":
-        raise ValidationBlockedError(
-            f"{'; '.join(validated.facts['reasons'])}. See {validated.folder / 'validation.html'}"
-        )
-    labels = step("mature labels", mature_labels, loaded, ingested, validated)
-    rows = step("row-wise features", make_row_features, loaded, ingested, labels)
-    split = step("split", split_populations, loaded, labels)
-    plan = step("fit encodings", fit_encodings, loaded, rows, split)
-    encoded = step("apply encodings", apply_encodings, loaded, rows, split, plan)
+        trained: dict[str, Stage] = {}
+        for name in loaded.portfolio.contenders:
+            if name == "dan":
+                trained[name] = run.step("train dan", train_dan, loaded, encoded, plan)
+            else:
+                trained[name] = run.step(f"train {name}", train_baseline, loaded, name, encoded, plan)
+        calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
 
-    trained: dict[str, Stage] = {}
-    for name in portfolio.contenders:
-        if name == "dan":
-            trained[name] = step("train dan", train_dan, loaded, encoded, plan)
-        else:
-            trained[name] = step(f"train {name}", train_baseline, loaded, name, encoded, plan)
-    calibrated = step("calibrate", calibrate, loaded, encoded, plan, trained)
-
-    compared = step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, trained.get("dan"))
-    decision = step("decide", make_decision, loaded, compared)
-    stages = {
-        "ingest": ingested,
-        "validate": validated,
-        "labels": labels,
-        "rows": rows,
-        "split": split,
-        "plan": plan,
-        "encoded": encoded,
-        "calibrated": calibrated,
-        "compared": compared,
-    }
-    published = step("publish", publish, loaded, decision, stages, run_id)
-    result = step("report", report, loaded, run_id, stages, trained, decision, published, step.seconds)
-    return {**result, "seconds": step.seconds}  # the page cannot know how long it took to write
+        compared = run.step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, trained.get("dan"))
+        decision = run.step("decide", make_decision, loaded, compared)
+        stages = {
+            "ingest": ingested,
+            "validate": validated,
+            "labels": labels,
+            "rows": rows,
+            "split": split,
+            "plan": plan,
+            "encoded": encoded,
+            "calibrated": calibrated,
+            "compared": compared,
+        }
+        published = run.step("publish", publish, loaded, decision, stages, run.id)
+        result = run.step("report", report, loaded, run.id, stages, trained, decision, published, run.seconds)
+        run.finish(decision.verdict)
+        return {**result, "seconds": run.seconds}  # the page cannot know how long it took to write

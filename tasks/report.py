@@ -54,7 +54,6 @@ def report(
         "json": str(folder / "report.json"),
         "validation": str(folder / "validation.html"),
     }
-    write_text(folder / "validation.html", (stages["validate"].folder / "validation.html").read_text(encoding="utf-8"))
     write_text(folder / "report.html", render_report(result))
     write_json(folder / "report.json", result)
     if TaskRunContext.get() is not None:

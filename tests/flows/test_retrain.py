@@ -1,5 +1,6 @@
 """The main path on a small portfolio, against a real Prefect server."""
 
+import html
 import json
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ from builders import FLOW_TOML, loans_with_noise
 
 from crossrisk.errors import ConfigError, InputError, ValidationBlockedError
 from crossrisk.registry import Registry, read_ledger
+from crossrisk.runs import read_runs
 from flows.retrain import retrain
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -62,6 +64,8 @@ def test_the_first_run_bootstraps_a_model_and_leaves_a_report(first_run):
         assert Path(result["paths"][key]).exists(), key
     assert json.loads(Path(result["paths"]["json"]).read_text())["run_id"] == result["run_id"]
     assert [r["decision"]["verdict"] for r in read_ledger(mini.registry)] == ["bootstrap"]
+    (run,) = read_runs(mini.folder / "work" / "mini" / "runs")
+    assert (run.run_id, run.state, run.outcome) == (result["run_id"], "completed", "bootstrap")
 
 
 def test_every_step_is_a_task_that_ran_under_its_name(first_run):
@@ -142,6 +146,12 @@ def test_bad_input_ends_the_run_and_touches_nothing(mini, change, error, message
     with pytest.raises(error, match=message):
         mini.retrain()
     assert not mini.registry.root.exists()
+    (run,) = read_runs(mini.folder / "work" / "mini" / "runs")
+    assert run.state == ("blocked" if error is ValidationBlockedError else "failed")
+    page = (mini.folder / "work" / "mini" / "runs" / run.run_id / "report.html").read_text()
+    assert run.state.capitalize() in page
+    assert html.escape(message) in html.unescape(page).replace("'", "&#x27;")
+    assert ("validation.html" in page) == ("validate" in run.seconds)
 
 
 def test_a_truncated_file_ends_the_run_by_name(mini):

@@ -1,8 +1,11 @@
-"""The three ways it is started, for real: server, process worker, deployments, all by `deployments/serve.sh`."""
+"""The three ways it is started, for real: the demo on a server, a worker and deployments of `deployments/serve.sh`."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,13 +13,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from builders import FLOW_TOML, loans_with_noise
 
 from crossrisk.registry import Registry, read_ledger
+from crossrisk.runs import Run, read_runs
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ["lineup.contenders=['source_logistic']"]
-LONGEST_RUN_S = 180
+CROSSRISK = str(Path(sys.executable).parent / "crossrisk")
+QUICK = ["lineup.contenders=['stacked', 'source_logistic']"]
+LONGEST_RUN_S = 300
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +28,11 @@ pytestmark = pytest.mark.slow
 class Served:
     """A running server with its deployments, in a folder of its own."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, environ: dict[str, str]) -> None:
         self.home = home
+        self.environ = environ
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30)
-        self.registry = Registry(home / "registry" / "mini")
+        self.registry = Registry(home / "registry" / "demo")
 
     def start(self, deployment: str, parameters: dict, *, at: datetime | None = None) -> str:
         found = self.api.get(f"/deployments/name/{deployment}").json()
@@ -46,13 +51,24 @@ class Served:
             time.sleep(1)
         raise TimeoutError(run)
 
+    def record(self, run: str) -> Run:
+        """What the run left, by the first digits of the id that Prefect gave it."""
+        (found,) = (one for one in read_runs(self.home / "work" / "demo" / "runs") if one.run_id.endswith(run[:8]))
+        assert (self.home / "work" / "demo" / "runs" / found.run_id / str(found.page)).exists()
+        return found
+
+    def status(self) -> dict:
+        command = [CROSSRISK, "status", str(self.home / "configs" / "demo.toml"), "--json"]
+        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("served")
-    (home / "data").mkdir()
-    loans_with_noise().write_parquet(home / "data" / "loans.parquet")
-    (home / "mini.toml").write_text(FLOW_TOML)
+    subprocess.run([CROSSRISK, "demo", str(home / "data")], check=True, capture_output=True)
+    (home / "configs").mkdir()
+    shutil.copyfile(ROOT / "configs" / "demo.toml", home / "configs" / "demo.toml")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -63,7 +79,7 @@ def served(tmp_path_factory) -> Iterator[Served]:
     started = subprocess.run([serve, "start"], env=environ, capture_output=True, text=True, check=False, timeout=180)
     try:
         assert started.returncode == 0, started.stdout + started.stderr
-        yield Served(home, port)
+        yield Served(home, port, environ)
     finally:
         subprocess.run([serve, "stop"], env=environ, check=True, timeout=60)
 
@@ -76,26 +92,48 @@ def test_schedules_are_inactive_outside_production(served):
 
 
 def test_a_run_from_the_form_takes_its_parameters(served):
-    run = served.start("retrain/on-demand", {"config": "mini.toml", "as_of": "2024-12-30", "overrides": QUICK})
+    run = served.start("retrain/on-demand", {"as_of": "2026-05-31", "overrides": QUICK})
     assert served.wait(run).startswith("COMPLETED")
-    record = read_ledger(served.registry)[-1]
-    assert (record["as_of"], record["decision"]["verdict"]) == ("2024-12-30", "bootstrap")
-    assert (served.home / "work" / "mini" / "runs" / record["run_id"] / "report.html").exists()
+    record, decision = served.record(run), read_ledger(served.registry)[-1]
+    assert (record.state, record.as_of, record.outcome) == ("completed", "2026-05-31", "bootstrap")
+    assert decision["run_id"] == record.run_id
+    assert served.registry.champion().version == decision["version"]
 
 
 def test_the_form_refuses_what_the_pattern_does_not_know(served):
     with pytest.raises(httpx.HTTPStatusError, match=r"409|422"):
-        served.start("retrain/on-demand", {"config": "mini.toml", "as_of": "yesterday"})
+        served.start("retrain/on-demand", {"as_of": "yesterday"})
 
 
 def test_a_scheduled_run_sees_the_date_it_was_scheduled_for(served):
     at = datetime.now(UTC) + timedelta(seconds=5)
-    run = served.start("retrain/monthly", {"config": "mini.toml", "overrides": QUICK}, at=at)
+    run = served.start("retrain/monthly", {"overrides": QUICK}, at=at)
     assert served.wait(run).startswith("COMPLETED")
-    assert read_ledger(served.registry)[-1]["as_of"] == at.date().isoformat()
+    record, decision = served.record(run), read_ledger(served.registry)[-1]
+    assert (record.state, record.as_of) == ("completed", at.date().isoformat())
+    assert (decision["run_id"], decision["decision"]["verdict"]) == (record.run_id, record.outcome)
 
 
-def test_a_monitoring_run_leaves_its_page(served):
-    run = served.start("monitor/monthly", {"config": "mini.toml", "month": "2024-12"})
+def test_a_monitoring_run_leaves_its_page_and_its_light(served):
+    run = served.start("monitor/monthly", {"month": "2025-12"})
     assert served.wait(run).startswith("COMPLETED")
-    assert list((served.home / "work" / "mini" / "runs").glob("*/monitor.html"))
+    record = served.record(run)
+    assert (record.kind, record.subject, record.page) == ("monitor", "2025-12", "monitor.html")
+    status = served.status()
+    assert (status["last_light"], status["watched_month"]) == (record.outcome, "2025-12")
+
+
+def test_a_run_that_fails_leaves_its_page_too(served):
+    run = served.start("retrain/on-demand", {"overrides": ["data.path=nowhere"]})
+    assert served.wait(run).startswith("FAILED")
+    record = served.record(run)
+    assert (record.state, record.step) == ("failed", "ingest")
+    assert "no Parquet file at 'nowhere'" in record.message
+    assert served.status()["last_run"]["run_id"] == record.run_id
+
+
+def test_the_status_knows_the_next_run_from_the_server_that_make_serve_started(served):
+    assert "none is scheduled" in served.status()["next_run"]["why_not"]
+    served.start("retrain/monthly", {}, at=datetime(2031, 1, 8, 6, tzinfo=UTC))
+    assert served.status()["next_run"] == {"at": "2031-01-08 06:00 UTC", "deployment": "retrain/monthly",
+                                           "why_not": None}  # fmt: skip

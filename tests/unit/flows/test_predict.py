@@ -118,7 +118,7 @@ def test_a_damaged_version_does_not_answer_but_the_others_do(tmp_path):
     with pytest.raises(PublishError, match=f"version {second} differs from its manifest"):
         find_version(registry, second)
     (registry.models / str(first) / "saved_model.pb").write_text("other")
-    with pytest.raises(PublishError, match=f"version {first} are not those of"):
+    with pytest.raises(PublishError, match=f"version {first} differs from its manifest"):
         find_version(registry, first)
 
 

@@ -1,0 +1,62 @@
+"""The page of a run that has no report of its own: it is still running, was blocked, or failed.
+
+Pure: the run's record in, text out; what is said is in templates/run.html.j2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crossrisk.pages import environment
+from crossrisk.plots import draw_seconds
+from crossrisk.runs import Run, State
+
+
+@dataclass(frozen=True)
+class StateWords:
+    """How a state is said on the page."""
+
+    sign: str
+    """tells it from others in grey print"""
+    word: str
+    meaning: str
+
+
+STATES: dict[State, StateWords] = {
+    "running": StateWords(
+        "…",
+        "Running",
+        "This page is replaced when the run ends. Where the run is over and it still says this, its process was "
+        "killed: start it again, finished steps are found and skipped.",
+    ),
+    "completed": StateWords("✓", "Completed", "The run came to its end."),
+    "blocked": StateWords(
+        "■", "Blocked", "Validation stopped the run: nothing was trained, nothing was published, the champion stays."
+    ),
+    "failed": StateWords(
+        "✕", "Failed", "The run ended early. Finished steps are kept: once the cause is mended, run it again to go on."
+    ),
+    "killed": StateWords("✕", "Killed", "The run's process ended without a word. Start it again to go on."),
+}
+
+
+def render_run(run: Run, *, champion: int | None, attached: Sequence[str] = ()) -> str:
+    """A run as one HTML page: no script, nothing fetched, every value escaped.
+
+    Args:
+        run: its record.
+        champion: the version in production when the page is written.
+        attached: names of further pages in its folder.
+    """
+    return (
+        environment()
+        .get_template("run.html.j2")
+        .render(
+            run=run,
+            words=STATES[run.state],
+            champion=champion,
+            attached=attached,
+            picture=draw_seconds(run.seconds) if run.seconds else None,
+        )
+    )

@@ -1,0 +1,129 @@
+"""The frame around a flow: its run has an id, a name, a record and a page from the first step to the last.
+
+However a run ends, its folder says so (`crossrisk.runs`); what the steps do stays in the flows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
+
+from prefect.runtime import flow_run
+
+from crossrisk.config import Loaded
+from crossrisk.errors import ValidationBlockedError
+from crossrisk.registry import Registry
+from crossrisk.run_page import render_run
+from crossrisk.runs import Run, alive, keep_run
+from crossrisk.store import write_text
+
+logger = logging.getLogger("crossrisk.run")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Kind = Literal["retrain", "monitor"]
+PAGES: dict[Kind, str] = {"retrain": "report.html", "monitor": "monitor.html"}
+
+
+def run_name() -> str:
+    """Name of a flow run in the UI: flow, portfolio and, where they were given, month and logical date."""
+    given = flow_run.parameters
+    parts = [flow_run.flow_name, Path(given["config"]).stem, given.get("month"), given.get("as_of")]
+    return "-".join(filter(None, parts))
+
+
+@dataclass
+class Recording:
+    """A run while it runs."""
+
+    folder: Path
+    run: Run
+    registry: Registry
+    attached: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Of the run."""
+        return self.run.run_id
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each step up to now."""
+        return dict(self.run.seconds or {})
+
+    def step(self, name: str, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one step under a name; the record knows where the run is, and how long each step took."""
+        self.run = replace(self.run, step=name)
+        keep_run(self.folder, self.run)
+        started = time.monotonic()
+        try:
+            return step(*args, **kwargs)
+        finally:
+            self.run = replace(self.run, seconds={**self.seconds, name: round(time.monotonic() - started, 2)})
+
+    def attach(self, page: Path) -> Path:
+        """Copy a page that a step has made into the run's folder."""
+        self.attached.append(page.name)
+        return Path(shutil.copyfile(page, self.folder / page.name))
+
+    def finish(self, outcome: str) -> None:
+        """The run has come to its end and has written its own page."""
+        self.run = replace(self.run, state="completed", outcome=outcome, step=None, ended_unix_s=time.time())
+        keep_run(self.folder, self.run)
+
+    def end_early(self, error: BaseException) -> None:
+        """The run was blocked or failed: its page says why and where."""
+        state: Literal["blocked", "failed"] = "blocked" if isinstance(error, ValidationBlockedError) else "failed"
+        message = f"{type(error).__name__}: {error}"
+        self.run = replace(self.run, state=state, message=message, ended_unix_s=time.time())
+        keep_run(self.folder, self.run)
+        self.write_page()
+
+    def write_page(self) -> None:
+        """Write the page of a run that has no report (yet)."""
+        champion = max(self.registry.versions(), default=None)
+        page = render_run(self.run, champion=champion, attached=self.attached)
+        write_text(self.folder / str(self.run.page), page)
+
+
+@contextmanager
+def recorded(kind: Kind, loaded: Loaded, *, subject: str | None = None) -> Iterator[Recording]:
+    """Keep the record and the page of a run, from its start to its end or its error, which passes through.
+
+    Args:
+        kind: of the flow.
+        loaded: the portfolio and its folders.
+        subject: the watched month, of a monitoring run.
+    """
+    portfolio = loaded.portfolio
+    run_id = f"{portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"
+    run = Run(
+        run_id=run_id,
+        kind=kind,
+        portfolio=portfolio.name,
+        as_of=portfolio.as_of.isoformat(),
+        state="running",
+        started_unix_s=time.time(),
+        subject=subject,
+        page=PAGES[kind],
+    )
+    recording = Recording(loaded.folders.runs / run_id, run, Registry(loaded.folders.registry))
+    with alive(recording.folder):
+        keep_run(recording.folder, run)
+        recording.write_page()
+        try:
+            yield recording
+        except BaseException as error:
+            try:
+                recording.end_early(error)
+            except OSError:  # a full disk may be why the run failed: that error is the one to see
+                logger.exception("the page of run %s could not be written", run_id)
+            raise
