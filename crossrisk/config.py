@@ -232,15 +232,77 @@ class LineupConfig(_Form):
 
 
 class GateConfig(_Form):
-    """The rule of the decision, fixed before the run."""
+    """The rule of the decision, fixed before the run. Every number of it is here, with its default and the reason."""
 
-    superiority_margin_auc: float = Field(default=0.0, ge=0, le=0.2, description="the interval must lie above it")
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    replicates: int = Field(default=1000, ge=100, le=100_000)
-    auc_floor: float = Field(default=0.5, ge=0.5, lt=1, description="the AUC interval must lie above it")
-    observed_expected: tuple[float, float] = Field(default=(0.8, 1.25), description="observed/expected must lie within")
-    min_test_bads: int = Field(default=30, ge=1, description="below: nothing is claimed about the target")
-    source_auc_margin: float = Field(default=0.02, ge=0, description="networks only: fall allowed on source_stop")
+    rule: Literal["superiority", "non_inferiority", "none"] = Field(
+        default="superiority",
+        description="what the challenger must show against the champion: better by more than the margin, or not worse "
+        "by more than it (where the new one is wanted for other reasons); none: no threshold, so it never promotes",
+    )
+    primary_metric: Literal["auc", "gini", "ks", "brier", "log_loss"] = Field(
+        default="auc", description="of the rule above; AUC has a paired test with the most power at few bads (DeLong)"
+    )
+    margin: float = Field(
+        default=0.0, ge=0, le=0.2, description="in units of primary_metric; 0: any gain beyond noise is one"
+    )
+    alpha: float = Field(
+        default=0.05,
+        gt=0,
+        lt=0.5,
+        description="of the paired test, two-sided; also 1 - share of every interval. A look at rows that an earlier "
+        "decision about the same champion saw is tested at a smaller one (crossrisk.policy.alpha_of_look)",
+    )
+    replicates: int = Field(default=1000, ge=100, le=100_000, description="resamples where an interval needs them")
+    min_test_bads: int = Field(
+        default=30, ge=1, description="below, nothing is claimed about the target: AUC is within 0.1 at best there"
+    )
+    auc_floor: float = Field(
+        default=0.5, ge=0.5, lt=1, description="the AUC interval must lie above it: chance, constants, a flipped sign"
+    )
+    auc_ceiling: float = Field(
+        default=0.95, gt=0.5, le=1, description="an AUC interval above it is a leak until a person has looked"
+    )
+    observed_expected: tuple[float, float] = Field(
+        default=(0.8, 1.25), description="observed/expected must lie within: a risk understated by a quarter is priced"
+    )
+    calibration_slope: tuple[float, float] = Field(
+        default=(0.67, 1.5),
+        description="the slope's interval must reach it; at 105 bads the slope itself is known to about a quarter",
+    )
+    score_psi: float = Field(
+        default=0.25, gt=0, description="PSI of challenger against champion: above it a person decides, cut-offs move"
+    )
+    segment_margin_auc: float = Field(
+        default=0.03, ge=0, description="fall of AUC against the champion that a segment may not show beyond noise"
+    )
+    min_segment_bads: int = Field(default=30, ge=5, description="bads, and goods, of a segment or group that is judged")
+    source_auc_margin: float = Field(
+        default=0.02, ge=0, description="networks only: fall allowed on source_stop, two standard errors of it there"
+    )
+    latency_p95_ms: float = Field(
+        default=50.0, gt=0, description="95th percentile for one row: a tenth of the half second an applicant notices"
+    )
+    size_mb: float = Field(default=200.0, gt=0, description="of the SavedModel; TF Serving holds two versions at once")
+    approval: Literal["automatic", "required"] = Field(
+        default="automatic", description="required: what would be promoted waits for a named person"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key in ("observed_expected", "calibration_slope"):
+            low, high = getattr(self, key)
+            if not 0 < low < 1 < high:
+                raise ValueError(f"{key} must be 0 < low < 1 < high, got {low} and {high}")
+        if self.rule == "non_inferiority" and self.margin == 0:
+            raise ValueError("rule non_inferiority needs a margin above 0: how much worse is still as good")
+        if self.auc_floor >= self.auc_ceiling:
+            raise ValueError(f"auc_floor {self.auc_floor} must lie below auc_ceiling {self.auc_ceiling}")
+        return self
+
+    @property
+    def confidence(self) -> float:
+        """Share of every interval."""
+        return 1 - self.alpha
 
 
 class UseConfig(_Form):

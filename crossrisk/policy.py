@@ -1,58 +1,44 @@
 """The gate: evidence in, a decision with its reasons out. Pure; files move only after a decision exists.
 
-Rules, in the order in which they are read (defaults and reasons of the numbers: `crossrisk.config.GateConfig`):
+Every rule is checked (`crossrisk.rules`), then read in this order:
 
-reject     an absolute floor is missed, or the challenger is worse than the champion beyond noise
-bootstrap  no champion yet and every floor is met
-promote    better than the champion beyond noise, by more than the margin
-keep       everything else: insufficient evidence is a normal answer
+reject           a floor or guardrail fails, or the challenger is worse than the champion beyond noise
+bootstrap        no champion yet and every floor holds
+keep             the primary rule, or a number that a rule needs, is not there: insufficient evidence is a normal answer
+needs_approval   it would be published, but a rule asks for a person, or the portfolio always does
+promote          the primary rule holds and so does every other
 
-Preset `article` has no gate: `decide_as_article` publishes the network and says what these rules would have said.
+`override` is not decided here: it is what a named person made of another verdict (`settle`). Preset `article` has no
+gate: `decide_as_article` publishes the network and says what these rules would have said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from crossrisk.config import GateConfig
-from crossrisk.metrics import Difference, Metric
+from crossrisk.evidence import Evidence
+from crossrisk.rules import Check, check_primary, check_rules
 
-Verdict = Literal["promote", "keep", "reject", "bootstrap"]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the gate is shown: one challenger, judged once on untouched target rows."""
-
-    challenger: str
-    metrics: Mapping[str, Metric]
-    """of the challenger on the rows that judge"""
-    champion: int | None
-    """version in production"""
-    differences: Mapping[str, Difference]
-    """metric -> challenger - champion, paired; empty without a champion"""
-    source_only: bool
-    """the challenger saw no target label"""
-    is_network: bool = False
-    """networks must go on classifying the source"""
-    source_auc_fall: float | None = None
-    """networks: AUC on source_stop of the source-only network minus the challenger's; None: undefined"""
+Verdict = Literal["promote", "keep", "reject", "needs_approval", "bootstrap", "override"]
+Ruling = Literal["approve", "reject", "override"]
+"""What a person may say of a decision that was not carried out."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict with every reason for it, in plain sentences."""
+    """A verdict with every reason for it, in plain sentences, and every rule it was held against."""
 
     verdict: Verdict
     challenger: str
     reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
 
     @property
     def publishes(self) -> bool:
         """Whether the challenger becomes the champion."""
-        return self.verdict in ("promote", "bootstrap")
+        return self.verdict in ("promote", "bootstrap", "override")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -61,12 +47,60 @@ class Decision:
 
 def decide(evidence: Evidence, gate: GateConfig) -> Decision:
     """Apply the gate. A number that is missing or undefined never promotes."""
-    missed = _missed_floors(evidence, gate)
-    if missed:
-        return Decision("reject", evidence.challenger, tuple(missed))
+    checks = check_rules(evidence, gate)
+    primary = check_primary(evidence, gate)
+    verdict, reasons = _read(evidence, gate, checks, primary)
+    return Decision(verdict, evidence.challenger, tuple(reasons), (primary, *checks))
+
+
+def _read(evidence: Evidence, gate: GateConfig, checks: tuple[Check, ...], primary: Check) -> tuple[Verdict, list[str]]:
+    failed = [check for check in checks if check.outcome == "fail"]
+    if failed:
+        return "reject", [str(check) for check in failed]
     if evidence.champion is None:
-        return _bootstrap(evidence, gate)
-    return _compare(evidence, gate)
+        return _first(evidence, gate, checks)
+    if primary.outcome == "fail":
+        return "reject", [f"{primary}: worse beyond noise"]
+    if primary.outcome != "pass":
+        return "keep", [f"{primary}: insufficient evidence, the champion stays"]
+    unknown = [check for check in checks if check.outcome == "unknown"]
+    if unknown:
+        return "keep", [f"{check}: what is not known never promotes" for check in unknown]
+    return _publish("promote", [str(primary)], gate, checks)
+
+
+def _first(evidence: Evidence, gate: GateConfig, checks: tuple[Check, ...]) -> tuple[Verdict, list[str]]:
+    name, auc = evidence.challenger, evidence.metrics["auc"]
+    few = min(auc.n_bad, auc.n_good) < gate.min_test_bads
+    unmeasured = [check for check in checks if check.outcome == "unknown" and (not few or check.rule in _OF_THE_FILE)]
+    if unmeasured:
+        return "reject", [f"{check}: what is not known is never published" for check in unmeasured]
+    if not few:
+        return _publish("bootstrap", [f"no champion yet; {name} meets every absolute floor"], gate, checks)
+    claim = (
+        f"only {auc.n_bad} bads and {auc.n_good} goods in the test, {gate.min_test_bads} of each needed: nothing is "
+        "claimed about the target"
+    )
+    if evidence.source_only:
+        said = [f"no champion yet; {name} was fitted on the source alone", claim]
+        return _publish("bootstrap", said, gate, checks)
+    return "reject", [claim, f"{name} used target labels, and a first champion without a test may not"]
+
+
+_OF_THE_FILE = ("latency", "size")
+"""Rules on the exported model: they need no bads."""
+
+
+def _publish(
+    verdict: Verdict, reasons: list[str], gate: GateConfig, checks: tuple[Check, ...]
+) -> tuple[Verdict, list[str]]:
+    """The verdict, or that a person must see it first."""
+    asking = [str(check) for check in checks if check.outcome == "ask"]
+    if asking:
+        return "needs_approval", [*reasons, *asking]
+    if gate.approval == "required":
+        return "needs_approval", [*reasons, "gate.approval is 'required': a named person decides"]
+    return verdict, reasons
 
 
 def decide_as_article(evidence: Evidence, gate: GateConfig) -> Decision:
@@ -79,56 +113,33 @@ def decide_as_article(evidence: Evidence, gate: GateConfig) -> Decision:
         f"preset article publishes {evidence.challenger} whatever the comparison says, as the article does",
         f"the comparison alone would say {alone.verdict}: {'; '.join(alone.reasons)}",
     )
-    return Decision("bootstrap" if evidence.champion is None else "promote", evidence.challenger, reasons)
+    return replace(alone, verdict="bootstrap" if evidence.champion is None else "promote", reasons=reasons)
 
 
-def _missed_floors(evidence: Evidence, gate: GateConfig) -> list[str]:
-    name, missed = evidence.challenger, []
-    auc, ratio = evidence.metrics["auc"], evidence.metrics["observed_expected"]
-    few = auc.n_bad < gate.min_test_bads
-    if not few and (auc.low is None or not auc.low > gate.auc_floor):
-        missed.append(f"{name}: AUC interval starts at {_number(auc.low)}, not above the floor {gate.auc_floor:.3f}")
-    low, high = gate.observed_expected
-    if not few and (ratio.value is None or not low <= ratio.value <= high):
-        missed.append(f"{name}: observed/expected {_number(ratio.value)} lies outside {low:.2f} to {high:.2f}")
-    fall = evidence.source_auc_fall
-    if evidence.is_network and (fall is None or not fall <= gate.source_auc_margin):
-        missed.append(
-            f"{name}: AUC on the source fell by {_number(fall)} against the source-only network, "
-            f"more than {gate.source_auc_margin:.3f}: it no longer classifies the source"
+def settle(decision: Decision, ruling: Ruling, *, by: str, reason: str, bootstraps: bool) -> Decision:
+    """What a named person makes of a decision that was not carried out.
+
+    Args:
+        decision: of the gate.
+        ruling: approve or reject what needs approval; override any verdict that published nothing.
+        by: who; typed, not authenticated.
+        reason: in words, kept in the ledger.
+        bootstraps: there is no champion yet.
+
+    Raises:
+        ValueError: a ruling that the decision does not wait for, or an empty name or reason.
+    """
+    if not by.strip() or not reason.strip():
+        raise ValueError("a ruling needs a name and a reason: --by NAME --reason TEXT")
+    if decision.publishes:
+        raise ValueError(f"the decision was {decision.verdict}: it was carried out and waits for nobody")
+    if ruling != "override" and decision.verdict != "needs_approval":
+        raise ValueError(
+            f"the decision was {decision.verdict} and waits for no approval; what the gate refused takes an override"
         )
-    return missed
-
-
-def _bootstrap(evidence: Evidence, gate: GateConfig) -> Decision:
-    name, auc = evidence.challenger, evidence.metrics["auc"]
-    if auc.n_bad >= gate.min_test_bads:
-        return Decision("bootstrap", name, (f"no champion yet; {name} meets every absolute floor",))
-    claim = f"only {auc.n_bad} bads in the test, below {gate.min_test_bads}: nothing is claimed about the target"
-    if evidence.source_only:
-        return Decision("bootstrap", name, (f"no champion yet; {name} was fitted on the source alone", claim))
-    return Decision("reject", name, (claim, f"{name} used target labels, and a first champion without a test may not"))
-
-
-def _compare(evidence: Evidence, gate: GateConfig) -> Decision:
-    name, difference = evidence.challenger, evidence.differences["auc"]
-    if difference.status != "ok" or difference.low is None or difference.high is None or difference.value is None:
-        bads = evidence.metrics["auc"].n_bad
-        return Decision(
-            "keep",
-            name,
-            (f"AUC difference to version {evidence.champion} is not usable ({bads} bads): champion stays",),
-        )
-    said = (
-        f"AUC of {name} minus version {evidence.champion}: {difference.value:+.4f} "
-        f"({difference.low:+.4f} to {difference.high:+.4f})"
-    )
-    if difference.low > gate.superiority_margin_auc:
-        return Decision("promote", name, (f"{said}: better beyond noise, margin {gate.superiority_margin_auc:.3f}",))
-    if difference.high < 0:
-        return Decision("reject", name, (f"{said}: worse beyond noise",))
-    return Decision("keep", name, (f"{said}: insufficient evidence, the champion stays",))
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+    said = (f"{ruling} by {by.strip()}: {reason.strip()}", *decision.reasons)
+    if ruling == "reject":
+        return replace(decision, verdict="reject", reasons=said)
+    if ruling == "override":
+        return replace(decision, verdict="override", reasons=said)
+    return replace(decision, verdict="bootstrap" if bootstraps else "promote", reasons=said)
