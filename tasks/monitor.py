@@ -21,7 +21,6 @@ from prefect.context import TaskRunContext
 
 from crossrisk.config import Loaded, Portfolio
 from crossrisk.errors import InputError
-from crossrisk.features import rowwise_expressions
 from crossrisk.labels import TARGET, matured_label, month, population
 from crossrisk.metrics import Metric, evaluate
 from crossrisk.monitor_page import feature_rows, month_rows, render_month, summarise_month
@@ -37,11 +36,11 @@ from crossrisk.monitoring import (
     overall,
 )
 from crossrisk.registry import Champion, Registry
-from crossrisk.stability import Counts, Histogram, NumberBins, Stability, largest_move, psi
+from crossrisk.stability import CategoryBins, Counts, Histogram, Stability, largest_move, psi
 from crossrisk.store import Stage, stage, write_json, write_text
 from models.child import run_worker
 from tasks.ingest import scan_ingested
-from tasks.reference import Reference, as_floats, read_reference, reference_path
+from tasks.reference import Reference, coded_numbers, countable_expressions, read_reference, reference_path
 
 logger = logging.getLogger("crossrisk.monitor")
 
@@ -247,23 +246,30 @@ def _judge(unseen: pl.DataFrame, portfolio: Portfolio) -> dict[str, Any]:
 
 
 def _measure_features(collected: Stage, reference: Reference, watched_month: str) -> list[dict[str, Any]]:
-    """PSI of every feature of the champion with the bin that moved most, largest PSI first."""
+    """PSI of every feature of the champion with the bin that moved most and unseen categories, largest PSI first."""
     rows = pl.scan_parquet(collected.folder / MONTHS).filter(pl.col("month") == watched_month)
-    features = rows.select(rowwise_expressions(reference.plan)).collect()
+    features = rows.select(countable_expressions(reference.plan, coded_numbers(reference.features))).collect()
     measured = []
     for name, histogram in reference.features.items():
         counts = _count(histogram, features[name])
-        move = largest_move(histogram, counts)
+        bins = histogram.bins
+        unseen = bins.name_unseen(features[name]) if isinstance(bins, CategoryBins) else ()
+        move = largest_move(histogram, counts, unseen)
         found = psi(histogram.counts, counts).to_json()
-        measured.append({"feature": name, **found, "moved": asdict(move) if move else None})
+        measured.append(
+            {
+                "feature": name,
+                **found,
+                "moved": asdict(move) if move else None,
+                "unseen": [asdict(one) for one in unseen],
+            }
+        )
     return sorted(measured, key=lambda one: (-(one["value"] or 0.0), one["feature"]))
 
 
 def _count(histogram: Histogram, values: pl.Series) -> Counts:
     """Rows in each bin of a reference."""
-    if isinstance(histogram.bins, NumberBins):
-        return histogram.bins.count(as_floats(values))
-    return histogram.bins.count(values.to_list())
+    return histogram.bins.count(values)
 
 
 # --- concluding ---
