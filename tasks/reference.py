@@ -61,23 +61,22 @@ def reference_path(registry: Registry, version: int) -> Path:
     return registry.companion_path(version, REFERENCE)
 
 
-def describe_reference(stages: Mapping[str, Stage], contender: str, loaded: Loaded | None = None) -> dict[str, Any]:
+def describe_reference(loaded: Loaded, stages: Mapping[str, Stage], contender: str) -> dict[str, Any]:
     """The reference of a contender as plain data, schema_version 1.
 
     Args:
+        loaded: the portfolio and where its raw rows lie, which alone still hold the special codes.
         stages: `ingest`, `rows`, `plan`, `split` and `calibrated` of the run that fitted it.
         contender: a column of the predictions.
-        loaded: where the raw rows lie, which alone still hold the special codes; without it these count as missing,
-            now and in the months to come.
     """
     is_target = pl.col("part").str.starts_with(TARGET)
     predictions = pl.scan_parquet(stages["calibrated"].folder / PREDICTIONS).filter(is_target)
     score = predictions.select("id", contender).sort("id").collect()
     months = pl.scan_parquet(stages["split"].folder / ASSIGNMENT).filter(is_target).select("month").collect()["month"]
     plan = load_plan(stages["plan"]).rows
-    codes = {s.column: s.codes for s in plan.sentinels if loaded and s.codes and s.column in plan.numbers}
+    codes = {s.column: s.codes for s in plan.sentinels if s.codes and s.column in plan.numbers}
     rows = pl.scan_parquet(stages["rows"].folder / ROWS)
-    if loaded and codes:
+    if codes:
         key = pl.col(loaded.portfolio.data.id).alias("id")
         rows = scan_ingested(loaded, stages["ingest"]).select(key, *countable_expressions(plan, codes))
     features = rows.join(score.lazy().select("id"), on="id", how="semi")
