@@ -1,4 +1,4 @@
-"""The report of a monthly watch: its document (`tasks.monitor.build_month`) as a page, Markdown, table rows, lines.
+"""The report of a watched month: the document of `tasks.monitor_report` as a page, Markdown, table rows, lines.
 
 Pure: the document in, text out. Numbers are formatted as in the run report (`crossrisk.reporting`) and computed
 elsewhere; pictures are drawn in `crossrisk.monitor_plots`; what is said around them is in templates/monitor.html.j2.

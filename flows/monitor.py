@@ -14,7 +14,8 @@ from crossrisk.quiet import make_quiet
 from flows.dates import logical_date
 from flows.recording import recorded, run_name
 from tasks.ingest import ingest
-from tasks.monitor import collect_months, measure_months, report_month, score_months, set_light, watched_champion
+from tasks.monitor import collect_months, measure_months, score_months, set_light, watched_champion
+from tasks.monitor_report import report_month
 
 
 @flow(name="monitor", flow_run_name=run_name)

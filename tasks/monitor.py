@@ -1,4 +1,4 @@
-"""The monthly watch of the champion: collect its months, score them through its SavedModel, measure, light, report.
+"""The monthly watch of the champion: collect its months, score them through its SavedModel, measure, set the light.
 
 Nothing is decided or published here, and the ledger is not touched. PSI, metrics and lights are computed in
 `crossrisk.stability`, `crossrisk.metrics` and `crossrisk.monitoring`; what a month is compared with was written when
@@ -15,16 +15,12 @@ from typing import Any
 
 import polars as pl
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.context import TaskRunContext
 
 from crossrisk.config import Loaded, Portfolio
 from crossrisk.errors import InputError
-from crossrisk.features import rowwise_expressions
 from crossrisk.labels import TARGET, matured_label, month, population
 from crossrisk.metrics import Metric, evaluate
-from crossrisk.monitor_page import feature_rows, month_rows, render_month, summarise_month
 from crossrisk.monitoring import (
     Cohort,
     Signal,
@@ -37,11 +33,11 @@ from crossrisk.monitoring import (
     overall,
 )
 from crossrisk.registry import Champion, Registry
-from crossrisk.stability import Counts, Histogram, NumberBins, Stability, largest_move, psi
-from crossrisk.store import Stage, stage, write_json, write_text
+from crossrisk.stability import CategoryBins, Counts, Histogram, Stability, largest_move, psi
+from crossrisk.store import Stage, stage
 from models.child import run_worker
 from tasks.ingest import scan_ingested
-from tasks.reference import Reference, as_floats, read_reference, reference_path
+from tasks.reference import Reference, coded_numbers, countable_expressions, read_reference, reference_path
 
 logger = logging.getLogger("crossrisk.monitor")
 
@@ -247,23 +243,30 @@ def _judge(unseen: pl.DataFrame, portfolio: Portfolio) -> dict[str, Any]:
 
 
 def _measure_features(collected: Stage, reference: Reference, watched_month: str) -> list[dict[str, Any]]:
-    """PSI of every feature of the champion with the bin that moved most, largest PSI first."""
+    """PSI of every feature of the champion with the bin that moved most and unseen categories, largest PSI first."""
     rows = pl.scan_parquet(collected.folder / MONTHS).filter(pl.col("month") == watched_month)
-    features = rows.select(rowwise_expressions(reference.plan)).collect()
+    features = rows.select(countable_expressions(reference.plan, coded_numbers(reference.features))).collect()
     measured = []
     for name, histogram in reference.features.items():
         counts = _count(histogram, features[name])
-        move = largest_move(histogram, counts)
+        bins = histogram.bins
+        unseen = bins.name_unseen(features[name]) if isinstance(bins, CategoryBins) else ()
+        move = largest_move(histogram, counts, unseen)
         found = psi(histogram.counts, counts).to_json()
-        measured.append({"feature": name, **found, "moved": asdict(move) if move else None})
+        measured.append(
+            {
+                "feature": name,
+                **found,
+                "moved": asdict(move) if move else None,
+                "unseen": [asdict(one) for one in unseen],
+            }
+        )
     return sorted(measured, key=lambda one: (-(one["value"] or 0.0), one["feature"]))
 
 
 def _count(histogram: Histogram, values: pl.Series) -> Counts:
     """Rows in each bin of a reference."""
-    if isinstance(histogram.bins, NumberBins):
-        return histogram.bins.count(as_floats(values))
-    return histogram.bins.count(values.to_list())
+    return histogram.bins.count(values)
 
 
 # --- concluding ---
@@ -289,108 +292,3 @@ def set_light(loaded: Loaded, watched: Watched, measured: Stage) -> tuple[Signal
 
 def _stability(found: Mapping[str, Any]) -> Stability:
     return Stability(**{key: value for key, value in found.items() if key in Stability.__dataclass_fields__})
-
-
-@task(name="report month", cache_policy=NO_CACHE)
-def report_month(
-    loaded: Loaded,
-    run_id: str,
-    watched: Watched,
-    ingested: Stage,
-    collected: Stage,
-    measured: Stage,
-    signals: Sequence[Signal],
-) -> dict[str, Any]:
-    """Write runs/<run_id>/monitor.html and monitor.json; the JSON document is the run's result."""
-    folder = loaded.folders.runs / run_id
-    result = build_month(loaded, run_id, watched, ingested, collected, measured, signals)
-    result["paths"] = {"report": str(folder / "monitor.html"), "json": str(folder / "monitor.json")}
-    write_text(folder / "monitor.html", render_month(result))
-    write_json(folder / "monitor.json", result)
-    if TaskRunContext.get() is not None:
-        _tell_prefect(result)
-    logger.info("report at %s", folder / "monitor.html")
-    return result
-
-
-def build_month(
-    loaded: Loaded,
-    run_id: str,
-    watched: Watched,
-    ingested: Stage,
-    collected: Stage,
-    measured: Stage,
-    signals: Sequence[Signal],
-) -> dict[str, Any]:
-    """Everything that the page shows, as plain data; schema_version 1."""
-    portfolio, facts = loaded.portfolio, measured.facts
-    months, latest = facts["months"], facts["months"][-1]
-    counted = ("month", "rows", "matured", "bads", "mean_probability")
-    return {
-        "schema_version": 1,
-        "run_id": run_id,
-        "portfolio": portfolio.name,
-        "as_of": portfolio.as_of.isoformat(),
-        "month": latest["month"],
-        "champion": _champion_facts(watched),
-        "light": overall(signals),
-        "reasons": [signal.reason for signal in signals],
-        "signals": [asdict(signal) for signal in signals],
-        "volumes": {
-            **{key: latest[key] for key in counted[1:]},
-            "months": [{key: one[key] for key in counted} for one in months],
-        },
-        "score_psi": {
-            **latest["score_psi"],
-            "months": [{"month": one["month"], **one["score_psi"]} for one in months],
-            "histogram": facts["score"],
-        },
-        "feature_psi": facts["features"],
-        "performance": {
-            "judged_months": facts["judged"]["months"],
-            **facts["judged"]["metrics"],
-            "recorded_auc": watched.champion.manifest["metrics"]["auc"]["value"],
-            "left_out": facts["left_out"],
-            "months": [{"month": one["month"], **one["metrics"]} for one in months],
-        },
-        "gate": portfolio.gate.model_dump(mode="json"),
-        "notes": _notes(portfolio, watched, collected, facts),
-        "warnings": ingested.facts["warnings"],
-        "files": ingested.facts["files"],
-    }
-
-
-def _champion_facts(watched: Watched) -> dict[str, Any]:
-    manifest, reference = watched.champion.manifest, watched.reference
-    return {
-        "version": watched.champion.version,
-        "contender": manifest["contender"],
-        "as_of": manifest["as_of"],
-        "reference_rows": reference.rows,
-        "reference_months": [reference.first_month, reference.last_month],
-    }
-
-
-def _notes(portfolio: Portfolio, watched: Watched, collected: Stage, facts: Mapping[str, Any]) -> list[str]:
-    latest, reference = facts["months"][-1]["month"], watched.reference
-    notes = []
-    if reference.last_month is not None and latest <= reference.last_month:
-        notes.append(f"the reference runs to {reference.last_month}: {latest} is not new to the champion")
-    if latest == f"{portfolio.as_of:%Y-%m}":
-        notes.append(f"{latest} is seen up to {portfolio.as_of} only")
-    if collected.facts["repeated_ids"]:
-        notes.append(
-            f"{collected.facts['repeated_ids']:,} rows repeat the id of another and count as rows of their own"
-        )
-    if facts["left_out"]:
-        notes.append(
-            f"{facts['left_out']:,} rows with a known label judge nothing: the champion was fitted or chosen on them"
-        )
-    return notes
-
-
-def _tell_prefect(result: Mapping[str, Any]) -> None:
-    key = f"{result['portfolio'].replace('_', '-')}-monitor"
-    create_markdown_artifact(summarise_month(result), key=f"{key}-light", description="Light and its reasons")
-    create_table_artifact(month_rows(result), key=f"{key}-months", description="Rows, score PSI, performance by month")
-    create_table_artifact(feature_rows(result), key=f"{key}-features", description="Features by PSI, largest first")

@@ -82,7 +82,7 @@ def publish(
         difference: float | None = None
         placed = None
         if decision.publishes:
-            reference = describe_reference(stages, decision.challenger)
+            reference = describe_reference(loaded, stages, decision.challenger)
             with staging_folder(registry) as folder:
                 difference = _stage_model(loaded, decision.challenger, stages, folder)
                 manifest = _manifest(loaded, decision, stages, run_id, difference)

@@ -3,24 +3,36 @@
 `manifests/<version>.reference.json` holds, beside the row-wise part of the champion's feature plan, one histogram of
 the probability and one of every row-wise feature, over the target rows that it was fitted, chosen and judged on. Bins
 are frozen there; comparing a month with them is `tasks.monitor`'s.
+
+To a model a special code ("-1 = no bureau record") is missing; here it is not, for the two drift for different reasons.
+So numbers with such codes are counted as they came, codes and all. A ratio with a code in it has no value: missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from crossrisk.features import RowPlan
+from crossrisk.config import Loaded
+from crossrisk.features import RowPlan, rowwise_expressions
 from crossrisk.labels import TARGET
 from crossrisk.registry import Registry
-from crossrisk.stability import Floats, Histogram, describe_categories, describe_numbers, read_histogram
+from crossrisk.stability import (
+    Histogram,
+    NumberBins,
+    as_floats,
+    describe_categories,
+    describe_numbers,
+    read_histogram,
+)
 from crossrisk.store import Stage, read_json
 from tasks.calibrate import PREDICTIONS
 from tasks.features import ROWS, load_plan
+from tasks.ingest import scan_ingested
 from tasks.split import ASSIGNMENT
 
 REFERENCE = "reference.json"
@@ -49,32 +61,52 @@ def reference_path(registry: Registry, version: int) -> Path:
     return registry.companion_path(version, REFERENCE)
 
 
-def describe_reference(stages: Mapping[str, Stage], contender: str) -> dict[str, Any]:
+def describe_reference(loaded: Loaded, stages: Mapping[str, Stage], contender: str) -> dict[str, Any]:
     """The reference of a contender as plain data, schema_version 1.
 
     Args:
-        stages: `rows`, `plan`, `split` and `calibrated` of the run that fitted it.
+        loaded: the portfolio and where its raw rows lie, which alone still hold the special codes.
+        stages: `ingest`, `rows`, `plan`, `split` and `calibrated` of the run that fitted it.
         contender: a column of the predictions.
     """
     is_target = pl.col("part").str.starts_with(TARGET)
     predictions = pl.scan_parquet(stages["calibrated"].folder / PREDICTIONS).filter(is_target)
     score = predictions.select("id", contender).sort("id").collect()
     months = pl.scan_parquet(stages["split"].folder / ASSIGNMENT).filter(is_target).select("month").collect()["month"]
-    rows = load_plan(stages["plan"]).rows
-    features = pl.scan_parquet(stages["rows"].folder / ROWS).join(score.lazy().select("id"), on="id", how="semi")
-    frame = features.select(*rows.numeric_features, *rows.categories).collect()
+    plan = load_plan(stages["plan"]).rows
+    codes = {s.column: s.codes for s in plan.sentinels if s.codes and s.column in plan.numbers}
+    rows = pl.scan_parquet(stages["rows"].folder / ROWS)
+    if codes:
+        key = pl.col(loaded.portfolio.data.id).alias("id")
+        rows = scan_ingested(loaded, stages["ingest"]).select(key, *countable_expressions(plan, codes))
+    features = rows.join(score.lazy().select("id"), on="id", how="semi")
+    frame = features.select(*plan.numeric_features, *plan.categories).collect()
+    numbers = {name: describe_numbers(frame[name], specials=codes.get(name, ())) for name in plan.numeric_features}
+    categories = {name: describe_categories(frame[name]) for name in plan.categories}
     return {
         "schema_version": 1,
-        "plan": rows.model_dump(mode="json"),
+        "plan": plan.model_dump(mode="json"),
         "rows": score.height,
         "first_month": months.min(),
         "last_month": months.max(),
         "score": describe_numbers(as_floats(score[contender]), decimals=SCORE_DECIMALS).to_json(),
-        "features": {
-            **{name: describe_numbers(as_floats(frame[name])).to_json() for name in rows.numeric_features},
-            **{name: describe_categories(frame[name].to_list()).to_json() for name in rows.categories},
-        },
+        "features": {name: one.to_json() for name, one in {**numbers, **categories}.items()},
     }
+
+
+def countable_expressions(plan: RowPlan, coded: Collection[str]) -> list[pl.Expr]:
+    """The row-wise features over the raw columns, with the special codes of the numbers named left as they came."""
+    with_codes = {"numbers": tuple(coded), "categories": (), "sentinels": (), "ratios": (), "ages": ()}
+    others = tuple(name for name in plan.numbers if name not in coded)
+    return [
+        *rowwise_expressions(plan.model_copy(update={"numbers": others})),
+        *rowwise_expressions(plan.model_copy(update=with_codes)),
+    ]
+
+
+def coded_numbers(features: Mapping[str, Histogram]) -> tuple[str, ...]:
+    """The features whose bins tell special codes from missing."""
+    return tuple(name for name, one in features.items() if isinstance(one.bins, NumberBins) and one.bins.specials)
 
 
 def read_reference(path: Path) -> Reference:
@@ -94,8 +126,3 @@ def read_reference(path: Path) -> Reference:
         score=read_histogram(document["score"]),
         features={name: read_histogram(one) for name, one in document["features"].items()},
     )
-
-
-def as_floats(values: pl.Series) -> Floats:
-    """(n,) float64 with NaN for missing."""
-    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
