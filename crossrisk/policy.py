@@ -14,6 +14,7 @@ gate: `decide_as_article` publishes the network and says what these rules would 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -43,6 +44,12 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def read_decision(document: Mapping[str, Any]) -> Decision:
+    """The decision that `to_json` wrote."""
+    checks = tuple(Check(**check) for check in document["checks"])
+    return Decision(document["verdict"], document["challenger"], tuple(document["reasons"]), checks)
 
 
 def decide(evidence: Evidence, gate: GateConfig) -> Decision:

@@ -46,7 +46,23 @@ VERDICTS: Mapping[str, VerdictWords] = {
     "bootstrap": VerdictWords("●", "Bootstrap", "There was no champion; the challenger is the first."),
     "keep": VerdictWords("■", "Keep", "The champion stays; a normal answer where the evidence does not suffice."),
     "reject": VerdictWords("✕", "Reject", "The challenger is refused; nothing was published."),
+    "needs_approval": VerdictWords(
+        "?",
+        "Needs approval",
+        "It would be published, but a named person decides: crossrisk promote. Nothing has moved.",
+    ),
+    "override": VerdictWords("!", "Override", "A named person published what the gate had not; the reasons say why."),
 }
+
+
+OUTCOMES: Mapping[str, str] = {
+    "pass": "✓ holds",
+    "fail": "✕ fails",
+    "ask": "? a person decides",
+    "unknown": "○ not known",
+    "not applicable": "– not applicable",
+}
+"""How the outcome of a rule is said: a sign that is told apart in grey print, and a word"""
 
 
 @dataclass(frozen=True)
@@ -85,11 +101,11 @@ def render_report(result: Document) -> str:
         run=result,
         verdict=VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], "")),
         shown_metrics=SHOWN_METRICS,
+        outcomes=OUTCOMES,
         contenders=lines,
         readings=_readings(result["differences"]),
         checks=_checks(result["validation"]),
         parts=sorted(result["split"]["parts"].items(), key=lambda item: plots.part_order(item[0])),
-        gate=gate_sentences(result["gate"]),
         pictures=_pictures(result, lines),
     )
 
@@ -161,21 +177,6 @@ def _contender_line(name: str, own: Document | None, metrics: Document, result: 
 
 
 # --- words ---
-
-
-def gate_sentences(gate: Document) -> list[str]:
-    """The rule of the decision in words, with this run's numbers, in the order in which `crossrisk.policy` reads it."""
-    low, high = gate["observed_expected"]
-    return [
-        f"Below {gate['min_test_bads']} bads among the judged rows nothing is claimed about the target.",
-        f"Reject where the AUC interval does not start above {gate['auc_floor']:.3f}, where observed/expected lies "
-        f"outside {low:.2f} to {high:.2f}, or where a network's AUC on source_stop falls by more than "
-        f"{gate['source_auc_margin']:.3f} against the network trained without adaptation.",
-        "Bootstrap where there is no champion and every floor is met.",
-        f"Promote where the {gate['confidence']:.0%} interval of the paired AUC difference to the champion lies above "
-        f"{gate['superiority_margin_auc']:.3f}; reject where it lies below 0; keep the champion otherwise.",
-        f"Intervals: percentiles of {gate['replicates']:,} bootstrap resamples, the same resamples for every model.",
-    ]
 
 
 def _readings(differences: Mapping[str, Document]) -> list[tuple[str, Document, str]]:

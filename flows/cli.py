@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="overrides",
         help=_SET_HELP,
     )
+    retrain.add_argument("--by", default="", metavar="NAME", dest="requested_by", help="who asks; default: login name")
     retrain.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     retrain.set_defaults(run=_retrain)
 
@@ -80,6 +81,21 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
     monitor.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     monitor.set_defaults(run=_monitor)
+
+    decide = commands.add_parser("decide", help="print every number of a decision against every rule")
+    decide.add_argument("--explain", required=True, metavar="RUN", help="id or folder of a retrain's run")
+    decide.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    decide.set_defaults(run=_decide)
+
+    promote = commands.add_parser("promote", help="approve, reject or override a decision that published nothing")
+    promote.add_argument("config", type=_absolute, help="the portfolio's TOML")
+    promote.add_argument("--run", required=True, metavar="RUN", dest="run_id", help="as under registry/.../pending")
+    promote.add_argument("--decision", required=True, choices=["approve", "reject", "override"])
+    promote.add_argument("--by", required=True, metavar="NAME", help="typed, not authenticated; not who asked")
+    promote.add_argument("--reason", required=True, metavar="TEXT", help="kept in the ledger")
+    promote.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
+    promote.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    promote.set_defaults(run=_promote)
 
     status = commands.add_parser("status", help="one line: champion, last and next run, last verdict, last light")
     status.add_argument("config", type=_absolute, help="the portfolio's TOML")
@@ -139,6 +155,7 @@ def _retrain(options: argparse.Namespace) -> int:
         as_of=options.as_of,
         preset=options.preset,
         overrides=options.overrides,
+        requested_by=options.requested_by,
     )
     if options.json:
         print(json.dumps({key: result[key] for key in JSON_KEYS}, allow_nan=False))
@@ -184,6 +201,31 @@ def _monitor(options: argparse.Namespace) -> int:
         print(json.dumps(printed, allow_nan=False))
     else:
         print("\n".join(month_lines(result)))
+    return 0
+
+
+def _decide(options: argparse.Namespace) -> int:
+    from flows.explain import explain, find_run, show_explanation
+
+    explanation = explain(find_run(options.explain, Path(os.environ.get("CROSSRISK_HOME") or ".")))
+    if options.json:
+        print(json.dumps(explanation.to_json(), allow_nan=False))
+    else:
+        show_explanation(explanation)
+    return 0
+
+
+def _promote(options: argparse.Namespace) -> int:
+    loaded = load_run(options.config, os.environ, overrides=options.overrides)
+    from tasks.publish import settle_pending
+
+    settled = settle_pending(loaded, options.run_id, options.decision, by=options.by, reason=options.reason)
+    document = {"schema_version": 1, "run_id": options.run_id, "version": settled.version, "champion": settled.champion}
+    if options.json:
+        print(json.dumps(document))
+    else:
+        said = f"published as version {settled.version}" if settled.version else "rejected; nothing was published"
+        print(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}")
     return 0
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +38,11 @@ def run_name() -> str:
     given = flow_run.parameters
     parts = [flow_run.flow_name, Path(given["config"]).stem, given.get("month"), given.get("as_of")]
     return "-".join(filter(None, parts))
+
+
+def requester(given: str, environ: Mapping[str, str]) -> str:
+    """Who asked for a run: the name given, else the login name of the process. Typed, not authenticated."""
+    return given.strip() or environ.get("LOGNAME") or environ.get("USER") or "unknown"
 
 
 @dataclass

@@ -13,9 +13,12 @@ from crossrisk.errors import ValidationBlockedError
 from crossrisk.quiet import make_quiet
 from crossrisk.store import Stage
 from flows.dates import logical_date
-from flows.recording import recorded, run_name
+from flows.recording import recorded, requester, run_name
 from tasks.calibrate import calibrate
-from tasks.compare import compare, make_decision
+from tasks.candidate import stage_candidate
+from tasks.compare import compare
+from tasks.decide import make_decision
+from tasks.diagnose import diagnose_shift
 from tasks.features import apply_encodings, fit_encodings, make_row_features
 from tasks.ingest import ingest
 from tasks.labels import mature_labels
@@ -44,6 +47,12 @@ def retrain(
     overrides: list[str] = Field(  # noqa: B008 - Prefect reads the form's fields from here
         default=[], json_schema_extra={"title": "Overrides"}, description="dotted key=value on top of the TOML"
     ),
+    requested_by: str = Field(
+        default="",
+        max_length=100,
+        json_schema_extra={"title": "Requested by"},
+        description="who asks, and so may not approve; empty: the login name that the run has",
+    ),
 ) -> dict[str, Any]:
     """Retrain a portfolio's model and publish it if the gate says so. Returns the run's result, schema_version 1."""
     make_quiet(os.environ)
@@ -69,7 +78,9 @@ def retrain(
         calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
 
         compared = run.step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, trained.get("dan"))
-        decision = run.step("decide", make_decision, loaded, compared)
+        diagnosed = run.step("diagnose shift", diagnose_shift, loaded, ingested, encoded, plan, split, calibrated)
+        candidate = run.step("stage the candidate", stage_candidate, loaded, plan, calibrated, compared)
+        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed)
         stages = {
             "ingest": ingested,
             "validate": validated,
@@ -79,9 +90,11 @@ def retrain(
             "plan": plan,
             "encoded": encoded,
             "calibrated": calibrated,
+            "diagnosed": diagnosed,
             "compared": compared,
+            "candidate": candidate,
         }
-        published = run.step("publish", publish, loaded, decision, stages, run.id)
-        result = run.step("report", report, loaded, run.id, stages, trained, decision, published, run.seconds)
-        run.finish(decision.verdict)
+        published = run.step("publish", publish, loaded, decided, stages, run.id, requester(requested_by, os.environ))
+        result = run.step("report", report, loaded, run.id, stages, trained, decided, published, run.seconds)
+        run.finish(decided.decision.verdict)
         return {**result, "seconds": run.seconds}  # the page cannot know how long it took to write

@@ -9,6 +9,7 @@ TensorFlow: work belongs in `models.export_worker`'s process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import FeaturePlan, RawColumn, check_servable_names
-from crossrisk.scoring import PROBABILITY_LIMIT, Scaling
+from crossrisk.scoring import Scaling
 from models.feature_graph import DATE_MISSING, encode
 from models.fitted import Contender, Floats
 from models.form_graph import ContenderGraph
@@ -83,8 +84,11 @@ class _Scorer(tf.Module):
 
 def score_points(scaling: Scaling, probability: tf.Tensor) -> tf.Tensor:
     """`Scaling.score` as TensorFlow operations: points (n,) of probabilities of bad (n,), float64."""
-    p = tf.clip_by_value(probability, PROBABILITY_LIMIT, 1.0 - PROBABILITY_LIMIT)
-    return scaling.offset + scaling.factor * tf.math.log((1.0 - p) / p)
+    p = tf.clip_by_value(probability, scaling.probability_limit, 1.0 - scaling.probability_limit)
+    points = scaling.offset + scaling.factor * tf.math.log((1.0 - p) / p)
+    if scaling.decimals is None:
+        return points
+    return tf.round(points * 10.0**scaling.decimals) / 10.0**scaling.decimals  # half to even, as numpy rounds
 
 
 # --- frames as feeds ---
@@ -239,6 +243,34 @@ def verify(directory: Path, batch: Batch, expected_probability: Floats, toleranc
     if not largest_difference(by_graph.score, by_object.score) <= 1e-6:
         raise PublishError(f"{directory}: the two readers give different scores, or scores that are not numbers")
     return verification
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one row takes a loaded model in one process, in milliseconds; a server's network comes on top."""
+
+    median_ms: float
+    p95_ms: float
+    calls: int
+
+
+def measure_latency(model: LoadedModel, batch: Batch, *, calls: int = 200, warm_up: int = 20) -> Latency:
+    """Time single-row calls of the serving signature, over the rows of a batch in turn.
+
+    Args:
+        model: loaded.
+        batch: raw columns of at least one row.
+        calls: timed, after `warm_up` that are not.
+    """
+    rows = len(next(iter(batch.values())))
+    singles = [{name: values[i : i + 1] for name, values in batch.items()} for i in range(min(rows, calls))]
+    seconds = []
+    for call in range(warm_up + calls):
+        started = time.perf_counter()
+        model.score_batch(singles[call % len(singles)])
+        seconds.append(time.perf_counter() - started)
+    median, p95 = np.quantile(np.array(seconds[warm_up:]) * 1000, [0.5, 0.95])
+    return Latency(float(median), float(p95), calls)
 
 
 def _score_by_graph_reader(directory: Path, batch: Batch) -> Scores:

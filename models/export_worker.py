@@ -44,7 +44,9 @@ def export(spec: Json, emit: Emit) -> Json:
 
 
 def verify(spec: Json, emit: Emit) -> Json:
-    """Keys: directory, golden (Parquet: raw columns and probability), tolerance. Result: fields of `Verification`.
+    """Keys: directory, golden (Parquet: raw columns and probability), tolerance.
+
+    Result: fields of `Verification`, and under "latency" those of `Latency`.
 
     With the key article_names true, the article's reader is verified too, on the golden rows as Polars encodes them
     with the feature plan of the key plan (JSON file); the result then has "article_reader", its largest difference.
@@ -54,8 +56,10 @@ def verify(spec: Json, emit: Emit) -> Json:
     if PROBABILITY_COLUMN not in golden.columns:
         raise InputError(f"{spec['golden']}: expected a column {PROBABILITY_COLUMN}, got {', '.join(golden.columns)}")
     expected: Floats = golden[PROBABILITY_COLUMN].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    batch = bundle.raw_batch(golden, bundle.load(directory).columns)
+    model = bundle.load(directory)
+    batch = bundle.raw_batch(golden, model.columns)
     verified = dataclasses.asdict(bundle.verify(directory, batch, expected, tolerance))
+    verified["latency"] = dataclasses.asdict(bundle.measure_latency(model, batch))
     if spec.get("article_names"):
         matrix = _encode(_read_plan(spec), golden)
         verified["article_reader"] = article_export.verify(directory, matrix, expected, tolerance)

@@ -17,16 +17,20 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import POOLED, SOURCE_ONLY, Loaded, Portfolio
 from crossrisk.errors import InputError, TrainingError
-from crossrisk.metrics import Difference, Evaluation, Metric, auc_value, evaluate, ks_value
-from crossrisk.policy import Decision, Evidence, decide, decide_as_article
-from crossrisk.registry import Champion, Registry
-from crossrisk.store import Stage, stage
+from crossrisk.looks import count_look
+from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value
+from crossrisk.metrics.calibration import calibration_slope
+from crossrisk.metrics.rows import scored
+from crossrisk.registry import Champion, Registry, read_ledger
+from crossrisk.schema import tabled_columns
+from crossrisk.store import Stage, digest_of, stage
 from models.child import run_worker
 from models.fitted import Trees, load_contender
 from models.shallow.trees import split_by_seed
-from tasks.breakdowns import CHAMPION, article_figures, cutoff_table, finite, segment_table
+from tasks.breakdowns import CHAMPION, article_figures, cutoff_table, finite, group_table, swap_set
 from tasks.calibrate import PREDICTIONS
 from tasks.features import ENCODED, load_plan
+from tasks.guardrails import alternative_differences, primary_differences, score_psi, segment_differences
 from tasks.ingest import scan_ingested
 from tasks.matrix import read_parts
 from tasks.split import ASSIGNMENT, SOURCE_STOP, TARGET_SELECT, judging_part
@@ -41,11 +45,6 @@ SOURCE_ONLY_NETWORK = "source_only"
 """folder of what the guardrail compares, among the network's files"""
 
 
-def current_champion(loaded: Loaded) -> Champion | None:
-    """The version in production, its files checked against its manifest."""
-    return Registry(loaded.folders.registry).champion()
-
-
 @task(name="compare champion and challenger", cache_policy=NO_CACHE)
 def compare(
     loaded: Loaded,
@@ -58,56 +57,59 @@ def compare(
 ) -> Stage:
     """Judge all contenders, and the champion, on the same untouched target rows.
 
-    Files: judged.parquet (id, label, one column of probabilities a contender, `champion` too), raw_rows.parquet (the
-    raw columns of those rows: what a server would be fed). Facts: metrics with intervals, challenger, paired
-    differences, AUC on target_select, seed spread of the forest, article figures, segments.
+    Files: judged.parquet (id, label, month, one column of probabilities a contender, `champion` too), raw_rows.parquet
+    (the raw columns of those rows: what a server would be fed; segments and protected columns). Facts: metrics with
+    intervals, challenger, paired differences at the alpha of this look, what the guardrails need, AUC on target_select,
+    seed spread of the forest, article figures, tables by segment, group and cut-off.
     """
-    portfolio, champion = loaded.portfolio, current_champion(loaded)
+    portfolio, registry = loaded.portfolio, Registry(loaded.folders.registry)
+    champion = registry.champion()
     # the lineup's order, which is that of preference; facts come back from JSON with their keys sorted
     names = [name for name in portfolio.contenders if name in calibrated.facts["calibrations"]]
+    part = judging_part(portfolio)
+    predictions = _with_labels(calibrated, split)
+    untouched = _untouched(predictions.filter(pl.col("label").is_not_null()), part)
+    version = champion.version if champion else None
+    months = sorted(untouched["month"].drop_nulls().unique().to_list())
+    comparison = digest_of({"calibrated": calibrated.digest, "champion": version})
+    look = count_look(read_ledger(registry), champion=version, months=months, comparison=comparison)
 
     def build(folder: Path) -> dict[str, Any]:
-        part = judging_part(portfolio)
-        predictions = _with_labels(calibrated, split)
-        judged = _untouched(predictions.filter(pl.col("label").is_not_null()), part)
-        notes: list[str] = []
-        _write_raw_rows(loaded, ingested, fitted, champion, judged["id"], folder)
+        _write_raw_rows(loaded, ingested, fitted, champion, untouched["id"], folder)
+        judged, notes = untouched, list[str]()
         if champion is not None:
             judged, notes = _score_champion(loaded, champion, judged, folder)
         judged.write_parquet(folder / JUDGED, compression="zstd")
-        evaluation = evaluate(
-            judged["label"].to_numpy(),
-            {name: judged[name].to_numpy() for name in [*names, *([CHAMPION] if champion else [])]},
-            replicates=portfolio.gate.replicates,
-            seed=portfolio.split.seed,
-            confidence=portfolio.gate.confidence,
-            minimum=portfolio.gate.min_test_bads,
-        )
+        evaluation = _evaluate(judged, [*names, *([CHAMPION] if champion else [])], portfolio, portfolio.split.seed)
         select = predictions.filter(pl.col("part") == TARGET_SELECT, pl.col("label").is_not_null())
-        chosen_on = evaluate(
-            select["label"].to_numpy(),
-            {name: select[name].to_numpy() for name in names},
-            replicates=portfolio.gate.replicates,
-            seed=portfolio.split.seed + 1,
-            confidence=portfolio.gate.confidence,
-        )
+        chosen_on = _evaluate(select, names, portfolio, portfolio.split.seed + 1)
         bads = int(judged["label"].sum())
         challenger = choose_challenger(names, chosen_on, portfolio, test_bads=bads)
+        raw = pl.read_parquet(folder / RAW_ROWS)
         return {
             "part": part,
             "rows": judged.height,
             "bads": bads,
+            "months": months,
+            "comparison": comparison,
+            "look": look,
             "metrics": {n: {k: m.to_json() for k, m in by.items()} for n, by in evaluation.metrics.items()},
             "select_auc": {name: chosen_on.metrics[name]["auc"].value for name in names},
             "challenger": challenger,
-            "champion": champion.version if champion else None,
+            "champion": version,
             "champion_contender": champion.manifest["contender"] if champion else None,
-            "differences": _differences(evaluation, challenger, champion),
+            "differences": primary_differences(evaluation, challenger, portfolio.gate, look=look),
+            "alternatives": alternative_differences(evaluation, challenger, names, portfolio),
+            "segment_differences": segment_differences(raw, judged, challenger, portfolio),
+            "score_psi": score_psi(judged, challenger),
+            "slope": _slope(judged, challenger, portfolio),
             "source_auc_fall": _source_auc_fall(challenger, encoded, fitted, network),
             "forest_spread": _forest_spread(loaded, encoded, fitted, calibrated, judged),
             "article": article_figures(predictions) if portfolio.preset == "article" and "dan" in names else None,
-            "segments": segment_table(pl.read_parquet(folder / RAW_ROWS), judged, challenger, portfolio),
+            "segments": group_table(raw, judged, challenger, portfolio.use.segments, portfolio),
+            "protected": group_table(raw, judged, challenger, portfolio.features.protected, portfolio),
             "cutoff": cutoff_table(judged, challenger, portfolio),
+            "swap_set": swap_set(judged, challenger, portfolio),
             "notes": notes,
         }
 
@@ -115,39 +117,34 @@ def compare(
         "calibrated": calibrated.digest,
         "split": split.digest,
         "champion": champion.manifest["files"] if champion else None,
+        "look": look,
         "lineup": names,
         "gate": portfolio.gate.model_dump(mode="json"),
         "pooling": portfolio.lineup.pooling,
         "use": portfolio.use.model_dump(mode="json"),
+        "protected": portfolio.features.protected,
     }
     made = stage(loaded.folders.stages, "compared", inputs, build)
-    logger.info(
-        "challenger %s, judged on %d rows with %d bads",
-        made.facts["challenger"],
-        made.facts["rows"],
-        made.facts["bads"],
-    )
+    facts = made.facts
+    logger.info("challenger %s, judged on %d rows with %d bads", facts["challenger"], facts["rows"], facts["bads"])
     return made
 
 
-@task(name="decide", cache_policy=NO_CACHE)
-def make_decision(loaded: Loaded, compared: Stage) -> Decision:
-    """Apply the gate to the comparison; under preset `article` the network is published whatever it says."""
-    facts = compared.facts
-    challenger = facts["challenger"]
-    evidence = Evidence(
-        challenger=challenger,
-        metrics={key: Metric(**value) for key, value in facts["metrics"][challenger].items()},
-        champion=facts["champion"],
-        differences={key: Difference(**value) for key, value in facts["differences"].items()},
-        source_only=challenger in SOURCE_ONLY,
-        is_network=challenger == "dan" and loaded.portfolio.preset == "honest",
-        source_auc_fall=facts["source_auc_fall"],
+def _evaluate(rows: pl.DataFrame, names: Sequence[str], portfolio: Portfolio, seed: int) -> Evaluation:
+    return evaluate(
+        rows["label"].to_numpy(),
+        {name: rows[name].to_numpy() for name in names},
+        replicates=portfolio.gate.replicates,
+        seed=seed,
+        confidence=portfolio.gate.confidence,
+        minimum=portfolio.gate.min_test_bads,
     )
-    rule = decide_as_article if loaded.portfolio.preset == "article" and challenger == "dan" else decide
-    decision = rule(evidence, loaded.portfolio.gate)
-    logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
-    return decision
+
+
+def _slope(judged: pl.DataFrame, challenger: str, portfolio: Portfolio) -> dict[str, Any]:
+    rows = scored(judged["label"].to_numpy(), judged[challenger].to_numpy())
+    gate = portfolio.gate
+    return calibration_slope(rows, confidence=gate.confidence, minimum=gate.min_test_bads).to_json()
 
 
 def choose_challenger(names: Sequence[str], chosen_on: Evaluation, portfolio: Portfolio, *, test_bads: int) -> str:
@@ -183,7 +180,7 @@ def choose_challenger(names: Sequence[str], chosen_on: Evaluation, portfolio: Po
 
 
 def _with_labels(calibrated: Stage, split: Stage) -> pl.DataFrame:
-    labels = pl.read_parquet(split.folder / ASSIGNMENT, columns=["id", "label", "label_used"])
+    labels = pl.read_parquet(split.folder / ASSIGNMENT, columns=["id", "month", "label", "label_used"])
     return pl.read_parquet(calibrated.folder / PREDICTIONS).join(labels, on="id").sort("id")
 
 
@@ -198,12 +195,12 @@ def _untouched(predictions: pl.DataFrame, part: str) -> pl.DataFrame:
 def _write_raw_rows(
     loaded: Loaded, ingested: Stage, fitted: Stage, champion: Champion | None, ids: pl.Series, folder: Path
 ) -> None:
-    """Raw columns of the judged rows, as servers of challenger and champion would be fed, and the segments."""
+    """Raw columns of the judged rows, as servers of challenger and champion would be fed, and those of the tables."""
     portfolio = loaded.portfolio
-    wanted = [c.name for c in load_plan(fitted).rows.raw_columns] + list(portfolio.use.segments)
+    wanted = [c.name for c in load_plan(fitted).rows.raw_columns] + list(tabled_columns(portfolio))
     rows = scan_ingested(loaded, ingested)
     if champion is not None:
-        needed = [c.name for c in Portfolio.model_validate(champion.manifest["config"]).row_plan.raw_columns]
+        needed = [column["name"] for column in champion.manifest["raw_columns"]]
         gone = sorted(set(needed) - set(rows.collect_schema().names()))
         if gone:
             raise InputError(
@@ -241,12 +238,6 @@ def _score_champion(
     lost = scored.height - kept.height
     notes = [f"{lost} rows left out of the comparison: the champion was fitted on their labels"] if lost else []
     return kept.sort("id"), notes
-
-
-def _differences(evaluation: Evaluation, challenger: str, champion: Champion | None) -> dict[str, Any]:
-    if champion is None:
-        return {}
-    return {key: evaluation.difference(challenger, CHAMPION, key).to_json() for key in evaluation.metrics[challenger]}
 
 
 def _source_auc_fall(challenger: str, encoded: Stage, fitted: Stage, network: Stage | None) -> float | None:

@@ -87,6 +87,7 @@ def build_month(
             "months": [{"month": one["month"], **one["metrics"]} for one in months],
         },
         "gate": portfolio.gate.model_dump(mode="json"),
+        "gate_confidence": portfolio.gate.confidence,
         "notes": _notes(portfolio, watched, collected, facts),
         "warnings": ingested.facts["warnings"],
         "files": ingested.facts["files"],

@@ -1,12 +1,12 @@
-"""Publication: export, verify in a fresh process with every reader, one rename. Nothing numbered exists before that.
+"""Publication: the verified candidate becomes a version by one rename, or waits under `pending/`. Nothing is exported.
 
-Every decision, also one that publishes nothing, is a line of the ledger.
+Every decision, also one that publishes nothing, is a line of the ledger; so is what a person makes of it later.
 """
 
 from __future__ import annotations
 
 import logging
-import tempfile
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,24 +18,31 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded
-from crossrisk.errors import PublishError
-from crossrisk.policy import Decision
-from crossrisk.registry import Registry, append_ledger, locked, place_version, staging_folder
+from crossrisk.errors import InputError, PublishError
+from crossrisk.pending import (
+    COMPANIONS,
+    DECISION,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    Bundle,
+    drop_settled,
+    find_pending,
+    keep_pending,
+    read_bundle,
+)
+from crossrisk.policy import Decision, Ruling, read_decision, settle
+from crossrisk.registry import Champion, Registry, append_ledger, digest_tree, locked, place_version, staging_folder
 from crossrisk.store import Stage, code_digest, write_json
 from models.child import run_worker
-from models.fitted import Network, load_contender
-from tasks.compare import JUDGED, RAW_ROWS, SEEN_ROWS
-from tasks.features import PLAN, load_plan
+from tasks import candidate
+from tasks.compare import SEEN_ROWS
+from tasks.decide import Decided
+from tasks.features import load_plan
 from tasks.reference import REFERENCE, describe_reference
 from tasks.split import ASSIGNMENT
 
 logger = logging.getLogger("crossrisk.publish")
-
-TOLERANCE = 1e-5
-"""Largest difference in probability between what was judged and what the SavedModel says."""
-MAX_GOLDEN_ROWS = 20_000
-READERS = ("graph_reader", "object_reader", "article_reader")
-"""Keys of a verification: the last is there where the export carries the article's tensor names."""
 
 
 @dataclass(frozen=True)
@@ -48,123 +55,187 @@ class Publication:
     """the version in production afterwards"""
     path: Path | None
     """folder of the version in production"""
-    largest_difference: float | None
-    """in probability between judged and served, over all readers that were asked"""
+    pending: Path | None = None
+    """where the challenger waits, or is kept, where nothing was published"""
 
 
 @task(name="publish", cache_policy=NO_CACHE)
 def publish(
     loaded: Loaded,
-    decision: Decision,
+    decided: Decided,
     stages: Mapping[str, Stage],
     run_id: str,
+    requested_by: str,
 ) -> Publication:
     """Publish the challenger if the decision says so, and write the decision into the ledger.
 
     Args:
         loaded: the portfolio and its folders.
-        decision: made before; publishing only obeys.
-        stages: `ingest`, `rows`, `plan`, `split`, `calibrated` and `compared` of this run.
+        decided: made before; publishing only obeys.
+        stages: `ingest`, `rows`, `plan`, `split`, `calibrated`, `compared` and `candidate` of this run.
         run_id: for the ledger.
+        requested_by: who asked for the run: not the one who may approve it.
 
     Raises:
-        PublishError: the champion has changed since the comparison, or the staged model does not say what was judged.
+        PublishError: the champion has changed since the comparison, or the staged copy is not what was verified.
     """
-    registry = Registry(loaded.folders.registry)
+    registry, decision = Registry(loaded.folders.registry), decided.decision
+    compared = stages["compared"].facts
     with locked(registry):
         champion = registry.champion()
-        judged_against = stages["compared"].facts["champion"]
-        if (champion.version if champion else None) != judged_against:
-            raise PublishError(
-                f"compared with champion {judged_against}, but the champion is now {champion and champion.version}: "
-                "another run has published meanwhile; run again"
-            )
-        difference: float | None = None
-        placed = None
-        if decision.publishes:
-            reference = describe_reference(loaded, stages, decision.challenger)
-            with staging_folder(registry) as folder:
-                difference = _stage_model(loaded, decision.challenger, stages, folder)
-                manifest = _manifest(loaded, decision, stages, run_id, difference)
-                companions = {SEEN_ROWS: folder / SEEN_ROWS, REFERENCE: write_json(folder / REFERENCE, reference)}
-                _write_seen_rows(stages["split"], companions[SEEN_ROWS])
-                placed = place_version(registry, folder / "model", manifest, now=time.time(), companions=companions)
-        in_place = placed or champion
+        _refuse_if_changed(champion, compared["champion"])
+        with staging_folder(registry) as folder:
+            _write_bundle(folder, loaded, decided, stages, run_id, requested_by)
+            if decision.publishes:
+                drop_settled(registry)
+                placed = _place(registry, read_bundle(folder))
+            else:
+                placed = None
+                keep_pending(registry, run_id, folder)
         append_ledger(
             registry,
             {
                 "run_id": run_id,
                 "as_of": loaded.portfolio.as_of.isoformat(),
                 "preset": loaded.portfolio.preset,
+                "requested_by": requested_by,
                 "decision": decision.to_json(),
-                "compared_with": judged_against,
+                "compared_with": compared["champion"],
+                "judged": {
+                    "months": compared["months"],
+                    "comparison": compared["comparison"],
+                    "look": compared["look"],
+                },
                 "version": placed.version if placed else None,
                 "at_unix_s": int(time.time()),
                 "digests": {name: made.digest for name, made in stages.items()},
             },
         )
+    in_place = placed or champion
     if placed:
-        logger.info("version %d published; largest difference to what was judged %.1e", placed.version, difference)
+        logger.info("version %d published", placed.version)
     return Publication(
         version=placed.version if placed else None,
         champion=in_place.version if in_place else None,
         path=in_place.folder if in_place else None,
-        largest_difference=difference,
+        pending=None if placed else registry.root / "pending" / run_id,
     )
 
 
-def _stage_model(loaded: Loaded, challenger: str, stages: Mapping[str, Stage], folder: Path) -> float:
-    """Export into folder/model and verify it in another process; the largest difference found."""
-    use = loaded.portfolio.use
-    contender = stages["calibrated"].folder / challenger
-    both = {
-        "directory": str(folder / "model"),
-        "plan": str(stages["plan"].folder / PLAN),
-        "article_names": _takes_article_names(loaded, contender),
-    }
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        golden = Path(scratch) / "golden.parquet"
-        _write_golden(stages["compared"], challenger, golden)
-        run_worker(
-            "models.export_worker",
+def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reason: str) -> Publication:
+    """Carry out what a named person makes of a decision that published nothing.
+
+    The name is typed, not authenticated; it may not be that of the one who asked for the run. What is published is
+    verified again, against the same golden rows, in a fresh process.
+
+    Raises:
+        InputError: nothing is pending under that run, or a ruling that the decision does not wait for.
+        PublishError: the champion has changed since the comparison, or the model is not what was verified.
+    """
+    registry = Registry(loaded.folders.registry)
+    with locked(registry):
+        bundle = find_pending(registry, run_id)
+        asked = bundle.decision["requested_by"]
+        if by.strip().casefold() == asked.strip().casefold():
+            raise InputError(f"{by!r} asked for run {run_id} and may not decide about it; somebody else must")
+        compared_with = bundle.decision["compared_with"]
+        try:
+            decision = settle(
+                read_decision(bundle.decision["decision"]),
+                ruling,
+                by=by,
+                reason=reason,
+                bootstraps=compared_with is None,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        champion = registry.champion()
+        placed = None
+        if decision.publishes:
+            _refuse_if_changed(champion, compared_with)
+            _verify_again(bundle)
+            write_json(bundle.folder / MANIFEST, {**bundle.manifest, "decision": decision.to_json(), "approved_by": by})
+            placed = _place(registry, read_bundle(bundle.folder))
+        append_ledger(
+            registry,
             {
-                **both,
-                "mode": "export",
-                "contender": str(contender),
-                "scaling": {
-                    "score_at_odds": use.score_at_odds,
-                    "odds": use.odds,
-                    "points_to_double": use.points_to_double,
-                },
+                "run_id": run_id,
+                "as_of": bundle.manifest["as_of"],
+                "settles": bundle.decision["decision"]["verdict"],
+                "ruling": {"ruling": ruling, "by": by.strip(), "reason": reason.strip(), "requested_by": asked},
+                "decision": decision.to_json(),
+                "compared_with": compared_with,
+                "version": placed.version if placed else None,
+                "at_unix_s": int(time.time()),
             },
-            workdir=Path(scratch),
-            failure=PublishError,
         )
-        verified = run_worker(
-            "models.export_worker",
-            {**both, "mode": "verify", "golden": str(golden), "tolerance": TOLERANCE},
-            workdir=Path(scratch),
-            failure=PublishError,
+        shutil.rmtree(bundle.folder)
+    in_place = placed or champion
+    return Publication(
+        version=placed.version if placed else None,
+        champion=in_place.version if in_place else None,
+        path=in_place.folder if in_place else None,
+    )
+
+
+def _refuse_if_changed(champion: Champion | None, compared_with: int | None) -> None:
+    version = champion.version if champion else None
+    if version != compared_with:
+        raise PublishError(
+            f"compared with champion {compared_with}, but the champion is now {version}: another run has published "
+            "meanwhile; run again"
         )
-    return max(float(verified[reader]) for reader in READERS if reader in verified)
 
 
-def _takes_article_names(loaded: Loaded, contender: Path) -> bool:
-    """Whether the version can also be read the article's way: under preset `article`, where a network is published."""
-    return loaded.portfolio.preset == "article" and isinstance(load_contender(contender).form, Network)
+def _write_bundle(
+    folder: Path,
+    loaded: Loaded,
+    decided: Decided,
+    stages: Mapping[str, Stage],
+    run_id: str,
+    requested_by: str,
+) -> None:
+    """Everything that a version needs, in one folder on the registry's file system."""
+    made, decision = stages["candidate"], decided.decision
+    shutil.copytree(made.folder / candidate.MODEL, folder / MODEL)
+    shutil.copyfile(made.folder / candidate.GOLDEN, folder / GOLDEN)
+    companions = folder / COMPANIONS
+    companions.mkdir()
+    write_json(companions / REFERENCE, describe_reference(loaded, stages, decision.challenger))
+    seen = pl.scan_parquet(stages["split"].folder / ASSIGNMENT).filter("label_used").select("id")
+    seen.collect().write_parquet(companions / SEEN_ROWS, compression="zstd")  # a later comparison leaves them out
+    write_json(folder / MANIFEST, _manifest(loaded, decision, stages, run_id))
+    write_json(
+        folder / DECISION,
+        {
+            "decision": decision.to_json(),
+            "evidence": decided.evidence.to_json(),
+            "compared_with": stages["compared"].facts["champion"],
+            "requested_by": requested_by,
+        },
+    )
 
 
-def _write_golden(compared: Stage, challenger: str, golden: Path) -> None:
-    """Raw columns of the judged rows beside the probability that was judged."""
-    judged = pl.scan_parquet(compared.folder / JUDGED).select("id", pl.col(challenger).alias("probability"))
-    raw = pl.scan_parquet(compared.folder / RAW_ROWS)
-    raw.join(judged, on="id").sort("id").head(MAX_GOLDEN_ROWS).collect().write_parquet(golden)
+def _place(registry: Registry, bundle: Bundle) -> Champion:
+    """Make the bundle's model a version, if it still is what was verified."""
+    model = bundle.folder / MODEL
+    if digest_tree(model) != bundle.manifest["verified_files"]:
+        raise PublishError(f"{model} is not what was verified; nothing was published, run again")
+    return place_version(registry, model, bundle.manifest, now=time.time(), companions=bundle.companions)
 
 
-def _manifest(
-    loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], run_id: str, difference: float
-) -> dict[str, Any]:
-    portfolio = loaded.portfolio
+def _verify_again(bundle: Bundle) -> None:
+    spec = {
+        "mode": "verify",
+        "directory": str(bundle.folder / MODEL),
+        "golden": str(bundle.folder / GOLDEN),
+        "tolerance": candidate.TOLERANCE,
+    }
+    run_worker("models.export_worker", spec, workdir=bundle.folder, failure=PublishError)
+
+
+def _manifest(loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], run_id: str) -> dict[str, Any]:
+    portfolio, verified = loaded.portfolio, stages["candidate"].facts
     return {
         "portfolio": portfolio.name,
         "as_of": portfolio.as_of.isoformat(),
@@ -176,12 +247,8 @@ def _manifest(
         "input": stages["ingest"].facts["files"],
         "digests": {name: made.digest for name, made in stages.items()},
         "code": code_digest(),
-        "verified_difference": difference,
+        "verified_difference": verified["largest_difference"],
+        "verified_files": verified["files"],
+        "latency": verified["latency"],
         "config": portfolio.model_dump(mode="json"),
     }
-
-
-def _write_seen_rows(split: Stage, path: Path) -> None:
-    """Ids whose labels the version has seen: a later comparison leaves them out."""
-    seen = pl.scan_parquet(split.folder / ASSIGNMENT).filter("label_used").select("id")
-    seen.collect().write_parquet(path, compression="zstd")

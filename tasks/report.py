@@ -21,12 +21,12 @@ from prefect.context import TaskRunContext
 from crossrisk.config import POOLED, Loaded, Portfolio
 from crossrisk.labels import SOURCE, TARGET
 from crossrisk.metrics import curves
-from crossrisk.policy import Decision
 from crossrisk.reporting import contender_rows, render_report, summarise
 from crossrisk.store import Stage, read_json, write_json, write_text
 from tasks.breakdowns import CHAMPION
 from tasks.calibrate import PREDICTIONS
 from tasks.compare import JUDGED
+from tasks.decide import Decided
 from tasks.publish import Publication
 from tasks.train_dan import HISTORY
 
@@ -41,15 +41,16 @@ def report(
     run_id: str,
     stages: Mapping[str, Stage],
     trained: Mapping[str, Stage],
-    decision: Decision,
+    decided: Decided,
     published: Publication,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write runs/<run_id>/report.html and report.json; the JSON document is the run's result."""
     folder = loaded.folders.runs / run_id
-    result = build_result(loaded, run_id, stages, trained, decision, published, seconds)
+    result = build_result(loaded, run_id, stages, trained, decided, published, seconds)
     result["paths"] = {
         "model": str(published.path) if published.path else None,
+        "pending": str(published.pending) if published.pending else None,
         "report": str(folder / "report.html"),
         "json": str(folder / "report.json"),
         "validation": str(folder / "validation.html"),
@@ -67,14 +68,14 @@ def build_result(
     run_id: str,
     stages: Mapping[str, Stage],
     trained: Mapping[str, Stage],
-    decision: Decision,
+    decided: Decided,
     published: Publication,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Everything that the page shows, as plain data; schema_version 1."""
     portfolio = loaded.portfolio
     facts = {name: made.facts for name, made in stages.items()}
-    compared = facts["compared"]
+    compared, decision = facts["compared"], decided.decision
     return {
         "schema_version": 1,
         "run_id": run_id,
@@ -90,16 +91,23 @@ def build_result(
             "before_contender": compared["champion_contender"],
             "after": published.champion,
         },
-        "verified_difference": published.largest_difference,
+        "verified_difference": facts["candidate"]["largest_difference"],
+        "checks": [check.to_json() for check in decision.checks],
+        "evidence": decided.evidence.to_json(),
+        "candidate": {key: facts["candidate"][key] for key in ("size_mb", "latency")},
+        "diagnosis": facts["diagnosed"],
         "contenders": compared["metrics"],
         "contender_facts": _contender_facts(portfolio, trained, facts),
         "differences": compared["differences"],
-        "judged": {key: compared[key] for key in ("part", "rows", "bads", "notes")},
+        "judged": {key: compared[key] for key in ("part", "rows", "bads", "months", "look", "notes")},
         "forest_spread": compared["forest_spread"],
         "article": compared["article"],
         "segments": compared["segments"],
+        "protected": compared["protected"],
+        "swap_set": compared["swap_set"],
         "cutoff": {"probability": portfolio.use.cutoff_probability, "table": compared["cutoff"]},
         "gate": portfolio.gate.model_dump(mode="json"),
+        "gate_confidence": portfolio.gate.confidence,
         "input": {key: facts["ingest"][key] for key in ("rows", "files", "populations", "months", "warnings")},
         "validation": facts["validate"],
         "labels": facts["labels"],

@@ -1,0 +1,103 @@
+"""A decision explained: every number against every rule, from the evidence that the run recorded.
+
+Carrying out what a person makes of it is `tasks.publish.settle_pending`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crossrisk.config import GateConfig
+from crossrisk.errors import InputError
+from crossrisk.evidence import Evidence
+from crossrisk.policy import Decision, decide, decide_as_article
+from crossrisk.reporting import OUTCOMES, VERDICTS
+from crossrisk.store import read_json
+
+WIDTH_OF_PIPES = 160
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A run's decision, taken again from its recorded evidence."""
+
+    run_id: str
+    decision: Decision
+    recorded: str
+    """verdict that the run came to"""
+    look: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "schema_version": 1,
+            "run_id": self.run_id,
+            "recorded": self.recorded,
+            "look": self.look,
+            **self.decision.to_json(),
+        }
+
+
+def find_run(run: str, home: Path) -> Path:
+    """The folder of a run, by its folder, its report.json, or its id below `home`/work/*/runs.
+
+    Raises:
+        InputError: none, or several portfolios have one of that id.
+    """
+    given = Path(run)
+    for folder in (given, given.parent):
+        if (folder / "report.json").exists() and (folder == given or given.name == "report.json"):
+            return folder
+    found = sorted(path.parent for path in home.glob(f"work/*/runs/{run}/report.json")) if _is_id(run) else []
+    if len(found) != 1:
+        what = "several" if found else "no"
+        raise InputError(
+            f"{what} retrain called {run!r} below {home / 'work'}; give the run's folder, such as "
+            "work/<portfolio>/runs/<run>. A run that was blocked or failed came to no decision"
+        )
+    return found[0]
+
+
+def _is_id(run: str) -> bool:
+    return run not in ("", ".", "..") and not any(sign in run for sign in "/\\*?[")
+
+
+def explain(run: Path) -> Explanation:
+    """Apply the gate of a run to its recorded evidence again.
+
+    Raises:
+        InputError: the run was told by a release that recorded no evidence.
+    """
+    document: Mapping[str, Any] = read_json(run / "report.json")
+    if "evidence" not in document:
+        raise InputError(f"{run / 'report.json'} holds no evidence: an earlier release wrote it; run again")
+    evidence, gate = Evidence.from_json(document["evidence"]), GateConfig.model_validate(document["gate"])
+    is_articles = document["preset"] == "article" and evidence.challenger == "dan"
+    decision = (decide_as_article if is_articles else decide)(evidence, gate)
+    return Explanation(document["run_id"], decision, document["verdict"], evidence.look)
+
+
+def show_explanation(explanation: Explanation) -> None:
+    """Print every number against every rule."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(width=WIDTH_OF_PIPES, highlight=False)
+    table = Table(title=f"run {explanation.run_id}", title_style="bold")
+    for heading in ("result", "rule", "as it stood before the run", "found"):
+        table.add_column(heading, overflow="fold")
+    for check in explanation.decision.checks:
+        table.add_row(OUTCOMES[check.outcome], *(Text(text) for text in (check.rule, check.limit, check.found)))
+    console.print(table)
+    words = VERDICTS[explanation.decision.verdict]
+    console.print(Text(f"{words.sign} {words.word}: {explanation.decision.challenger}", style="bold"))
+    for reason in explanation.decision.reasons:
+        console.print(Text(f"  {reason}"))
+    if explanation.decision.verdict != explanation.recorded:
+        console.print(Text(f"the run itself came to {explanation.recorded}: the gate's code has changed since"))

@@ -1,0 +1,63 @@
+"""The decision: what was measured becomes evidence, the gate reads it. No number is computed here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from crossrisk.config import SOURCE_ONLY, TARGET_ONLY, Loaded
+from crossrisk.evidence import Evidence
+from crossrisk.policy import Decision, decide, decide_as_article
+from crossrisk.store import Stage
+
+logger = logging.getLogger("crossrisk.decide")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision with what it rests on."""
+
+    decision: Decision
+    evidence: Evidence
+
+
+@task(name="decide", cache_policy=NO_CACHE)
+def make_decision(loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: Stage) -> Decided:
+    """Apply the gate to the comparison; under preset `article` the network is published whatever it says."""
+    evidence = gather_evidence(loaded, compared.facts, candidate.facts, diagnosed.facts)
+    is_articles = loaded.portfolio.preset == "article" and evidence.challenger == "dan"
+    decision = (decide_as_article if is_articles else decide)(evidence, loaded.portfolio.gate)
+    logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
+    return Decided(decision, evidence)
+
+
+def gather_evidence(
+    loaded: Loaded, compared: Mapping[str, Any], candidate: Mapping[str, Any], diagnosed: Mapping[str, Any]
+) -> Evidence:
+    """The gate's evidence, from the facts of three stages."""
+    challenger = compared["challenger"]
+    return Evidence.from_json(
+        {
+            "challenger": challenger,
+            "metrics": {**compared["metrics"][challenger], "calibration_slope": compared["slope"]},
+            "champion": compared["champion"],
+            "differences": compared["differences"],
+            "source_only": challenger in SOURCE_ONLY,
+            "borrows": challenger not in TARGET_ONLY,
+            "alternatives": compared["alternatives"],
+            "segments": compared["segment_differences"],
+            "score_psi": compared["score_psi"],
+            "is_network": challenger == "dan" and loaded.portfolio.preset == "honest",
+            "source_auc_fall": compared["source_auc_fall"],
+            "latency_p95_ms": candidate["latency"]["p95_ms"],
+            "size_mb": candidate["size_mb"],
+            "leaks": diagnosed["leaks"],
+            "drivers_shift": diagnosed["drivers_shift"],
+            "look": compared["look"],
+        }
+    )
