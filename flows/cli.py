@@ -118,6 +118,25 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     predict.set_defaults(run=_predict)
 
+    init = commands.add_parser("init", help="look at a Parquet file and write a portfolio and a suite to start from")
+    init.add_argument("data", metavar="DATA", help="Parquet file, or folder of them; as it is, or below CROSSRISK_DATA")
+    init.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="rows of the target; the source is the rest. Repeated: values of one column are alternatives, columns "
+        "must all be met",
+    )
+    init.add_argument("--label", default="", metavar="COLUMN[=BADVALUE]", help="column of 0 and 1, 1 = bad")
+    init.add_argument("--id", default="", metavar="COLUMN", help="column that tells the rows apart")
+    init.add_argument("--date", default="", metavar="COLUMN", help="date of the decision")
+    init.add_argument("--name", default="", help="of the portfolio; default: that of the file")
+    init.add_argument("--out", type=Path, default=Path("configs"), metavar="FOLDER", help="default: configs")
+    init.add_argument("--force", action="store_true", help="write over a portfolio of the same name")
+    init.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    init.set_defaults(run=_init)
+
     demo = commands.add_parser("demo", help="write a generated two-population portfolio with known true probabilities")
     demo.add_argument("directory", type=Path, help="where to write demo/ and demo_truth/; use it as CROSSRISK_DATA")
     _add_demo_sizes(demo)
@@ -245,6 +264,22 @@ def _predict(options: argparse.Namespace) -> int:
     loaded = load_run(options.config, os.environ, overrides=options.overrides)
     prediction = predict(loaded, options.row, version=options.version)
     print(json.dumps(prediction.to_json(), allow_nan=False) if options.json else describe(prediction))
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from flows.init import Question, describe_start, start_portfolio
+
+    question = Question(
+        data=options.data,
+        targets=tuple(options.target),
+        label=options.label,
+        id=options.id,
+        decision_date=options.date,
+        name=options.name,
+    )
+    start = start_portfolio(question, options.out, os.environ, force=options.force)
+    print(json.dumps(start.to_json(), allow_nan=False) if options.json else describe_start(start))
     return 0
 
 
