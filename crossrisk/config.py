@@ -6,6 +6,7 @@ refused with the nearest known name. Clock and environment are arguments, never 
 
 from __future__ import annotations
 
+import calendar
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -319,6 +320,9 @@ class PublishConfig(_Form):
     """Where versions go."""
 
     registry: str = "registry"
+    expiry_months: int = Field(
+        default=12, ge=1, le=120, description="after its as_of, a champion that nobody replaced is due for review"
+    )
 
 
 class Portfolio(_Form):
@@ -390,6 +394,13 @@ class Portfolio(_Form):
             ratios=tuple(Ratio(name=n, numerator=a, denominator=b) for n, (a, b) in f.ratios.items()),
             ages=tuple(Age(name=n, date=c) for n, c in f.ages.items()),
         )
+
+
+def expiry(portfolio: Portfolio) -> date:
+    """The day on which a model of this run is due for review: as_of and publish.expiry_months more, or a month's end."""
+    months = portfolio.as_of.year * 12 + portfolio.as_of.month - 1 + portfolio.publish.expiry_months
+    year, month = divmod(months, 12)
+    return date(year, month + 1, min(portfolio.as_of.day, calendar.monthrange(year, month + 1)[1]))
 
 
 @dataclass(frozen=True)

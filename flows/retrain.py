@@ -94,7 +94,8 @@ def retrain(
             "compared": compared,
             "candidate": candidate,
         }
-        published = run.step("publish", publish, loaded, decided, stages, run.id, requester(requested_by, os.environ))
-        result = run.step("report", report, loaded, run.id, stages, trained, decided, published, run.seconds)
+        asked = requester(requested_by, os.environ)
+        published = run.step("publish", publish, loaded, decided, stages, run.id, asked)
+        result = run.step("report", report, loaded, run.id, stages, trained, decided, published, asked, run.seconds)
         run.finish(decided.decision.verdict)
         return {**result, "seconds": run.seconds}  # the page cannot know how long it took to write

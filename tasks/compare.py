@@ -30,7 +30,13 @@ from models.shallow.trees import split_by_seed
 from tasks.breakdowns import CHAMPION, article_figures, cutoff_table, finite, group_table, swap_set
 from tasks.calibrate import PREDICTIONS
 from tasks.features import ENCODED, load_plan
-from tasks.guardrails import alternative_differences, primary_differences, score_psi, segment_differences
+from tasks.guardrails import (
+    alternative_differences,
+    population_psi,
+    primary_differences,
+    score_psi,
+    segment_differences,
+)
 from tasks.ingest import scan_ingested
 from tasks.matrix import read_parts
 from tasks.split import ASSIGNMENT, SOURCE_STOP, TARGET_SELECT, judging_part
@@ -102,6 +108,7 @@ def compare(
             "alternatives": alternative_differences(evaluation, challenger, names, portfolio),
             "segment_differences": segment_differences(raw, judged, challenger, portfolio),
             "score_psi": score_psi(judged, challenger),
+            "population_psi": population_psi(predictions, judged, challenger),
             "slope": _slope(judged, challenger, portfolio),
             "source_auc_fall": _source_auc_fall(challenger, encoded, fitted, network),
             "forest_spread": _forest_spread(loaded, encoded, fitted, calibrated, judged),

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from crossrisk.config import POOLED, SOURCE_ONLY, TARGET_ONLY, GateConfig, Portfolio
+from crossrisk.labels import SOURCE, TARGET
 from crossrisk.metrics import Evaluation, evaluate
 from crossrisk.rules import alpha_of_look
 from crossrisk.stability import describe_numbers, psi
@@ -91,3 +92,26 @@ def score_psi(judged: pl.DataFrame, challenger: str) -> float | None:
         return None
     of_champion = describe_numbers(judged[CHAMPION])
     return psi(of_champion.counts, of_champion.bins.count(judged[challenger])).value
+
+
+def population_psi(predictions: pl.DataFrame, judged: pl.DataFrame, challenger: str) -> dict[str, Any]:
+    """PSI of the challenger's probabilities: target against source, and judged rows against the target's others.
+
+    Args:
+        predictions: part and the challenger's probabilities of every row of the run.
+        judged: those of the rows that judge.
+        challenger: column of both.
+    """
+    is_target = pl.col("part").str.starts_with(TARGET)
+    samples = {
+        SOURCE: predictions.filter(~is_target)[challenger],
+        TARGET: predictions.filter(is_target)[challenger],
+        "fitting": predictions.filter(is_target, ~pl.col("id").is_in(judged["id"].implode()))[challenger],
+        "test": judged[challenger],
+    }
+    pairs = {"target against source": (SOURCE, TARGET), "test against fitting": ("fitting", "test")}
+    found = {}
+    for name, (reference, actual) in pairs.items():
+        histogram = describe_numbers(samples[reference])
+        found[name] = psi(histogram.counts, histogram.bins.count(samples[actual])).to_json()
+    return found

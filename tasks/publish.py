@@ -17,7 +17,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import Loaded
+from crossrisk.config import Loaded, expiry
 from crossrisk.errors import InputError, PublishError
 from crossrisk.pending import (
     COMPANIONS,
@@ -250,5 +250,6 @@ def _manifest(loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], r
         "verified_difference": verified["largest_difference"],
         "verified_files": verified["files"],
         "latency": verified["latency"],
+        "expires": expiry(portfolio).isoformat(),
         "config": portfolio.model_dump(mode="json"),
     }

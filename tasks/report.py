@@ -18,7 +18,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from crossrisk.config import POOLED, Loaded, Portfolio
+from crossrisk.config import POOLED, Loaded, Portfolio, expiry
 from crossrisk.labels import SOURCE, TARGET
 from crossrisk.metrics import curves
 from crossrisk.reporting import contender_rows, render_report, summarise
@@ -43,11 +43,12 @@ def report(
     trained: Mapping[str, Stage],
     decided: Decided,
     published: Publication,
+    requested_by: str,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write runs/<run_id>/report.html and report.json; the JSON document is the run's result."""
     folder = loaded.folders.runs / run_id
-    result = build_result(loaded, run_id, stages, trained, decided, published, seconds)
+    result = build_result(loaded, run_id, stages, trained, decided, published, requested_by, seconds)
     result["paths"] = {
         "model": str(published.path) if published.path else None,
         "pending": str(published.pending) if published.pending else None,
@@ -70,6 +71,7 @@ def build_result(
     trained: Mapping[str, Stage],
     decided: Decided,
     published: Publication,
+    requested_by: str,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Everything that the page shows, as plain data; schema_version 1."""
@@ -105,6 +107,11 @@ def build_result(
         "segments": compared["segments"],
         "protected": compared["protected"],
         "swap_set": compared["swap_set"],
+        "population_psi": compared["population_psi"],
+        "calibration_slope": compared["slope"],
+        "config": portfolio.model_dump(mode="json"),
+        "expires": expiry(portfolio).isoformat(),
+        "requested_by": requested_by,
         "cutoff": {"probability": portfolio.use.cutoff_probability, "table": compared["cutoff"]},
         "gate": portfolio.gate.model_dump(mode="json"),
         "gate_confidence": portfolio.gate.confidence,

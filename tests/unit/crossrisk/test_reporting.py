@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossrisk import reporting
-from crossrisk.metrics import METRICS, curves, evaluate
+from crossrisk.config import GateConfig
+from crossrisk.metrics import METRICS, Metric, curves, evaluate
 from crossrisk.pages import metric_text
 from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between, wilson_interval
 from crossrisk.reporting import (
+    OUTCOMES,
     cells_by_month,
     contender_lines,
     contender_rows,
@@ -77,23 +79,32 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
         "differences": {k: evaluation.difference(challenger, "champion", k).to_json() for k in METRICS}
         if champion
         else {},
-        "judged": {"part": "target_test", "rows": rows, "bads": int(label.sum()), "notes": []},
+        "checks": [
+            {"rule": "auc floor", "limit": "the AUC interval starts above 0.500", "found": "0.61", "outcome": o}
+            for o in OUTCOMES
+        ],
+        "evidence": {},
+        "candidate": {"size_mb": 1.2, "latency": {"median_ms": 2.0, "p95_ms": 3.0, "calls": 200}},
+        "diagnosis": {"leaks": [], "drivers_shift": None},
+        "judged": {
+            "part": "target_test",
+            "rows": rows,
+            "bads": int(label.sum()),
+            "months": ["2024-06"],
+            "look": 1,
+            "notes": [],
+        },
         "forest_spread": [{"auc": 0.61, "ks": 0.17}, {"auc": 0.62, "ks": 0.18}],
         "article": None,
         "segments": [_segment("purpose", "car", 0.63), _segment("purpose", "house", None)],
+        "protected": [_segment("sex", "f", 0.6)],
+        "swap_set": [],
+        "gate_confidence": 0.95,
         "cutoff": {
             "probability": 0.25,
             "table": [{"model": challenger, "approved_share": 0.71, "approved_bad_rate": None}],
         },
-        "gate": {
-            "superiority_margin_auc": 0.0,
-            "confidence": 0.95,
-            "replicates": 100,
-            "auc_floor": 0.5,
-            "observed_expected": [0.8, 1.25],
-            "min_test_bads": 30,
-            "source_auc_margin": 0.02,
-        },
+        "gate": GateConfig(replicates=100).model_dump(mode="json"),
         "input": {
             "rows": 1300,
             "files": [{"path": "loans.parquet", "sha256": "ab" * 32}],
@@ -133,15 +144,21 @@ def _months() -> list[Json]:
 
 
 def _segment(column: str, name: str, auc: float | None) -> Json:
+    known = Metric(auc, None, None, "ok" if auc else "insufficient", 40 if auc else 20, 160)
     return {
         "column": column,
         "segment": name,
         "rows": 200,
-        "bads": 20,
+        "bads": known.n_bad,
         "bad_rate": 0.1,
         "mean_probability": 0.12,
-        "auc": auc,
-        "observed_expected": 0.83,
+        "status": known.status,
+        "auc": known.to_json(),
+        "observed_expected": Metric(0.83, 0.6, 1.1, known.status, known.n_bad, 160).to_json(),
+        "approved_share": 0.7,
+        "goods_approved": 0.72,
+        "bads_approved": 0.5,
+        "approval_ratio": 0.98,
     }
 
 
@@ -326,7 +343,7 @@ def test_page_without_champion_says_so(words_of: Callable[[Json], str]) -> None:
 
 
 def test_verdict_of_a_later_release_is_shown_by_its_own_word(words_of: Callable[[Json], str]) -> None:
-    assert "◆ needs_approval" in words_of(document() | {"verdict": "needs_approval"})
+    assert "◆ postponed" in words_of(document() | {"verdict": "postponed"})
 
 
 def test_undefined_metrics_are_dashes_with_their_status() -> None:

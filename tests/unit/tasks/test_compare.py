@@ -7,7 +7,7 @@ import pytest
 
 from crossrisk.errors import TrainingError
 from crossrisk.metrics import auc_value, evaluate
-from tasks.breakdowns import CHAMPION, article_figures, cutoff_table, segment_table
+from tasks.breakdowns import CHAMPION, article_figures, cutoff_table, group_table, swap_set
 from tasks.calibrate import _prior_shift
 from tasks.compare import _untouched, choose_challenger
 from tasks.matrix import Part
@@ -67,16 +67,27 @@ def test_a_row_whose_label_was_used_is_refused_as_a_test_row():
     assert _untouched(rows.head(1), "target_test")["id"].to_list() == [1]
 
 
-def test_segments_are_counted_and_few_bads_have_no_auc(tmp_path):
-    loaded = builders.portfolio(tmp_path, overrides=("use.segments=['region']", "gate.min_test_bads=10"))
+def test_groups_are_counted_and_few_bads_are_said(tmp_path):
+    loaded = builders.portfolio(tmp_path, overrides=("gate.min_segment_bads=10", "use.cutoff_probability=0.5"))
     judged = pl.DataFrame({"id": range(200), "label": [1, 0] * 100, "m": [0.6, 0.4] * 100})
     raw = pl.DataFrame({"id": range(200), "region": ["a"] * 190 + [None] * 10})
-    table = segment_table(raw, judged, "m", loaded.portfolio)
-    assert [(r["segment"], r["rows"], r["bads"], r["auc"]) for r in table] == [
-        ("a", 190, 95, 1.0),
-        ("missing", 10, 5, None),
+    table = group_table(raw, judged, "m", ["region"], loaded.portfolio)
+    assert [(r["segment"], r["rows"], r["bads"], r["auc"]["value"], r["status"]) for r in table] == [
+        ("a", 190, 95, 1.0, "ok"),
+        ("missing", 10, 5, 1.0, "insufficient"),
     ]
-    assert table[0]["observed_expected"] == pytest.approx(1.0)
+    assert table[0]["observed_expected"]["value"] == pytest.approx(1.0)
+    assert [(r["approved_share"], r["goods_approved"], r["bads_approved"], r["approval_ratio"]) for r in table] == [
+        (0.5, 1.0, 0.0, 1.0)
+    ] * 2
+
+
+def test_a_swap_set_holds_every_row_once(tmp_path):
+    loaded = builders.portfolio(tmp_path, overrides=("use.cutoff_probability=0.5",))
+    judged = pl.DataFrame({"label": [1, 0, 1, 0], "m": [0.9, 0.1, 0.2, 0.6], CHAMPION: [0.9, 0.9, 0.1, 0.1]})
+    table = {line["set"]: (line["rows"], line["bads"]) for line in swap_set(judged, "m", loaded.portfolio)}
+    assert table == {"approved by both": (1, 1), "swapped in": (1, 0), "swapped out": (1, 0), "declined": (1, 1)}
+    assert swap_set(judged.drop(CHAMPION), "m", loaded.portfolio) == []
 
 
 def test_the_cut_off_says_who_is_approved_and_how_bad_they_are(tmp_path):
