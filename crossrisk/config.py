@@ -397,7 +397,7 @@ class Portfolio(_Form):
 
 
 def expiry(portfolio: Portfolio) -> date:
-    """The day on which a model of this run is due for review: as_of and publish.expiry_months more, or a month's end."""
+    """The day on which a model of this run is due for review: publish.expiry_months after as_of."""
     months = portfolio.as_of.year * 12 + portfolio.as_of.month - 1 + portfolio.publish.expiry_months
     year, month = divmod(months, 12)
     return date(year, month + 1, min(portfolio.as_of.day, calendar.monthrange(year, month + 1)[1]))
