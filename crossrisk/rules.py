@@ -71,7 +71,8 @@ def _auc_floor(evidence: Evidence, gate: GateConfig) -> Check:
 def _auc_ceiling(evidence: Evidence, gate: GateConfig) -> Check:
     auc = evidence.metrics["auc"]
     limit = f"the AUC interval does not lie above {gate.auc_ceiling:.3f}, which is a leak until a person has looked"
-    outcome = _few(evidence, gate) or _pass(auc.low is None or auc.low <= gate.auc_ceiling)
+    lowest = auc.low if auc.low is not None else auc.value  # an AUC of exactly 1 has no interval
+    outcome = _few(evidence, gate) or _pass(lowest is None or lowest <= gate.auc_ceiling)
     return Check("auc ceiling", limit, metric_text(auc), outcome)
 
 

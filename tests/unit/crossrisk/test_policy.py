@@ -148,6 +148,11 @@ REFUSED = [
 ]
 
 
+def test_a_perfect_auc_is_refused_as_a_leak_though_it_has_no_interval():
+    perfect = evidence(metrics=GOOD | {"auc": Metric(1.0, None, None, "ok", 200, 1000)})
+    assert outcome("auc ceiling", perfect) == "fail"
+
+
 @pytest.mark.parametrize("champion", [None, 7])
 @pytest.mark.parametrize(("rule", "change"), REFUSED)
 def test_a_rule_that_fails_rejects_and_is_named_whatever_else_holds(champion, rule, change):
