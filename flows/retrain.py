@@ -77,8 +77,9 @@ def retrain(
                 trained[name] = run.step(f"train {name}", train_baseline, loaded, name, encoded, plan)
         calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
 
-        compared = run.step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, trained.get("dan"))
         diagnosed = run.step("diagnose shift", diagnose_shift, loaded, ingested, encoded, plan, split, calibrated)
+        network = trained.get("dan")
+        compared = run.step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network)
         candidate = run.step("stage the candidate", stage_candidate, loaded, plan, calibrated, compared)
         decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed)
         stages = {

@@ -15,7 +15,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import POOLED, SOURCE_ONLY, Loaded, Portfolio
+from crossrisk.config import POOLED, SOURCE_ONLY, TARGET_ONLY, Loaded, Portfolio
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.looks import count_look
 from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value
@@ -59,6 +59,7 @@ def compare(
     fitted: Stage,
     split: Stage,
     calibrated: Stage,
+    diagnosed: Stage,
     network: Stage | None,
 ) -> Stage:
     """Judge all contenders, and the champion, on the same untouched target rows.
@@ -80,6 +81,8 @@ def compare(
     comparison = digest_of({"calibrated": calibrated.digest, "champion": version})
     look = count_look(read_ledger(registry), champion=version, months=months, comparison=comparison)
 
+    drivers_differ = diagnosed.facts["drivers_shift"] == "large"
+
     def build(folder: Path) -> dict[str, Any]:
         _write_raw_rows(loaded, ingested, fitted, champion, untouched["id"], folder)
         judged, notes = untouched, list[str]()
@@ -90,7 +93,9 @@ def compare(
         select = predictions.filter(pl.col("part") == TARGET_SELECT, pl.col("label").is_not_null())
         chosen_on = _evaluate(select, names, portfolio, portfolio.split.seed + 1)
         bads = int(judged["label"].sum())
-        challenger = choose_challenger(names, chosen_on, portfolio, test_bads=bads)
+        if drivers_differ:
+            notes = [*notes, "risk drivers differ: contenders that borrow are chosen where they lead beyond noise"]
+        challenger = choose_challenger(names, chosen_on, portfolio, test_bads=bads, drivers_differ=drivers_differ)
         raw = pl.read_parquet(folder / RAW_ROWS)
         return {
             "part": part,
@@ -125,6 +130,7 @@ def compare(
         "split": split.digest,
         "champion": champion.manifest["files"] if champion else None,
         "look": look,
+        "drivers_differ": drivers_differ,
         "lineup": names,
         "gate": portfolio.gate.model_dump(mode="json"),
         "pooling": portfolio.lineup.pooling,
@@ -154,12 +160,18 @@ def _slope(judged: pl.DataFrame, challenger: str, portfolio: Portfolio) -> dict[
     return calibration_slope(rows, confidence=gate.confidence, minimum=gate.min_test_bads).to_json()
 
 
-def choose_challenger(names: Sequence[str], chosen_on: Evaluation, portfolio: Portfolio, *, test_bads: int) -> str:
+def choose_challenger(
+    names: Sequence[str], chosen_on: Evaluation, portfolio: Portfolio, *, test_bads: int, drivers_differ: bool = False
+) -> str:
     """The first publishable contender of the lineup that target_select cannot tell from its best.
 
     The best has the highest AUC on target_select; a contender cannot be told from it where the interval of their paired
     difference, at the gate's confidence, reaches zero. With a few dozen bads the highest of nine AUCs is mostly luck;
     the lineup's order is what is known without it.
+
+    Where the diagnosis says that risk drivers differ between the populations, what is known beforehand speaks against
+    borrowing: contenders that do stand behind those fitted on the target alone, and are chosen where they lead these
+    beyond noise.
 
     With fewer bads in the test than the gate needs, only contenders fitted on the source alone may be chosen: nothing
     can be claimed about the target. Under preset `article` it is the network, as in the article.
@@ -178,6 +190,8 @@ def choose_challenger(names: Sequence[str], chosen_on: Evaluation, portfolio: Po
     ranked = [name for name in publishable if auc[name] is not None]
     if not ranked:
         return publishable[0]
+    if drivers_differ:
+        ranked.sort(key=lambda name: name not in TARGET_ONLY)  # stable: else the lineup's order
     best = max(ranked, key=lambda name: auc[name] or 0.0)
     for name in ranked:
         lead = chosen_on.difference(best, name, "auc")

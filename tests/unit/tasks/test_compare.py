@@ -21,10 +21,12 @@ def model(strength, seed=1):
     return 1 / (1 + np.exp(-raw + 2))
 
 
-def chosen(tmp_path, models, *overrides, test_bads=100):
+def chosen(tmp_path, models, *overrides, test_bads=100, drivers_differ=False):
     loaded = builders.portfolio(tmp_path, overrides=overrides)
     evaluation = evaluate(LABEL, models, replicates=300, seed=3)
-    return choose_challenger(list(models), evaluation, loaded.portfolio, test_bads=test_bads)
+    return choose_challenger(
+        list(models), evaluation, loaded.portfolio, test_bads=test_bads, drivers_differ=drivers_differ
+    )
 
 
 def test_a_contender_that_is_clearly_best_is_chosen_wherever_it_stands(tmp_path):
@@ -37,6 +39,14 @@ def test_where_contenders_cannot_be_told_apart_the_order_of_the_lineup_decides(t
     assert auc_value(LABEL, alike["stacked"]) != auc_value(LABEL, alike["source_logistic"])
     assert chosen(tmp_path, alike) == "stacked"
     assert chosen(tmp_path, dict(reversed(alike.items()))) == "source_logistic"
+
+
+def test_where_drivers_differ_the_targets_own_models_come_first_unless_another_leads_beyond_noise(tmp_path):
+    alike = {"stacked": model(1.0, seed=1), "target_logistic": model(1.0, seed=2)}
+    assert chosen(tmp_path, alike) == "stacked"
+    assert chosen(tmp_path, alike, drivers_differ=True) == "target_logistic"
+    leads = {"stacked": model(1.5, seed=1), "target_logistic": model(0.5, seed=2)}
+    assert chosen(tmp_path, leads, drivers_differ=True) == "stacked"
 
 
 def test_pooled_contenders_are_only_references_unless_pooling_is_allowed(tmp_path):
