@@ -21,6 +21,8 @@ Status = Literal["ok", "insufficient", "undefined"]
 Direction = Literal["riskier", "safer"]
 """what a higher score means: `riskier` for probabilities and logits of bad, `safer` for points"""
 
+PROBABILITY_FLOOR = 1e-6
+"""Where a logarithm is taken, probabilities are held within [1e-6, 1 - 1e-6]."""
 MINIMUM_OF_EACH_CLASS = 30
 """Below 30 bads or 30 goods a value is shown but its status is `insufficient`."""
 
@@ -161,4 +163,5 @@ def wilson(successes: ArrayLike, rows: ArrayLike, confidence: float) -> tuple[Fl
     share = divide(successes, n)
     centre = divide(share * n + z2 / 2, n + z2)
     half = divide(np.sqrt(z2 * (share * (1 - share) * n + z2 / 4)), n + z2)
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    # rounding may carry a bound past the share itself where that is 0 or 1
+    return np.minimum(centre - half, share).clip(0, 1), np.maximum(centre + half, share).clip(0, 1)

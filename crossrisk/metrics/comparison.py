@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 
 from crossrisk.metrics.base import (
     MINIMUM_OF_EACH_CLASS,
-    Bools,
     Floats,
     Metric,
     Status,
@@ -25,13 +24,18 @@ from crossrisk.metrics.base import (
     status_of,
     undefined_metric,
 )
+from crossrisk.metrics.calibration import observed_expected
 from crossrisk.metrics.delong import PairedAreas, compare_areas, gini_of_auc, metric_of_auc, paired_areas
 from crossrisk.metrics.kolmogorov import ks_of_counts
+from crossrisk.metrics.losses import brier, log_loss
 from crossrisk.metrics.ranking import count_risks
-from crossrisk.metrics.resampling import Spread, normal_limit, paired_bootstrap, row_losses
+from crossrisk.metrics.resampling import Spread, normal_limit, paired_bootstrap
+from crossrisk.metrics.rows import scored
 
 METRICS = ("auc", "gini", "ks", "brier", "log_loss", "observed_expected")
 HIGHER_IS_BETTER = frozenset({"auc", "gini", "ks"})
+_OF_ONE = {"brier": brier, "log_loss": log_loss, "observed_expected": observed_expected}
+"""of one score alone, beside its ranking"""
 MOST_ROWS_RESAMPLED = 200_000
 """Above, the paired bootstrap gives way to its normal limit, which agrees with it within 1% (tests/golden)."""
 
@@ -107,8 +111,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge contenders on the same rows: values, intervals, and what paired differences need.
 
-    AUC and Gini have DeLong's interval, KS its own (`crossrisk.metrics.kolmogorov.ks_interval`); Brier, log loss and
-    observed/expected have percentiles of a paired bootstrap, above 200,000 rows its normal limit.
+    Each metric has the interval of its own module. Differences of AUC and Gini come from the paired DeLong test, those
+    of the others from a paired bootstrap, above 200,000 rows its normal limit.
 
     Args:
         label: (N,) 0 or 1.
@@ -136,12 +140,9 @@ def evaluate(
         auc = metric_of_auc(areas, place, confidence=confidence, minimum=minimum)
         ks = ks_of_counts(count_risks(bad, p), seed=seed, confidence=confidence, minimum=minimum)
         metrics[name] = {"auc": auc, "gini": gini_of_auc(auc), "ks": ks.metric}
-        for key, value in _levels(bad, p).items():
-            if not np.isfinite(value):
-                metrics[name][key] = undefined_metric(n_bad, n_good)
-                continue
-            found = spread.around(value, key, name, None, confidence)
-            metrics[name][key] = Metric(value, found.low, found.high, status, n_bad, n_good, found.interval)
+        rows = scored(bad, p)
+        for key, measure in _OF_ONE.items():
+            metrics[name][key] = measure(rows, confidence=confidence, minimum=minimum)
     return Evaluation(metrics, confidence, areas, spread)
 
 
@@ -216,10 +217,3 @@ def _read_probabilities(name: str, probability: ArrayLike, rows: int) -> Floats:
     if wrong:
         raise ValueError(f"{name}: probabilities must be finite and within [0, 1]; {wrong:,} of {rows:,} are not")
     return p
-
-
-def _levels(bad: Bools, probability: Floats) -> dict[str, float]:
-    """Values of the metrics that need the level of the probabilities and not their order alone."""
-    losses = {key: float(values.mean()) for key, values in row_losses(bad, probability).items()}
-    expected = float(probability.sum())
-    return {**losses, "observed_expected": float(bad.sum()) / expected if expected > 0 else float("nan")}

@@ -14,13 +14,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crossrisk.metrics.base import Bools, Floats, critical_z, divide
+from crossrisk.metrics.base import PROBABILITY_FLOOR, Bools, Floats, critical_z, divide
 from crossrisk.metrics.delong import mean_variances
 from crossrisk.metrics.kolmogorov import merge_runs
 from crossrisk.metrics.ranking import count_risks
 
-PROBABILITY_FLOOR = 1e-6
-"""Probabilities are held within [1e-6, 1 - 1e-6] in the log loss."""
 PERCENTILE, NORMAL = "percentile bootstrap", "normal"
 _CELLS_PER_CHUNK = 4_000_000
 """replicates x rows held at once while resampling: 32 MB an array"""

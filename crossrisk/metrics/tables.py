@@ -56,9 +56,10 @@ def bucket_edges(reference: ArrayLike, *, buckets: int = 10) -> tuple[float, ...
     scores = np.asarray(reference, np.float64)
     if buckets < 2 or not np.isfinite(scores).any():
         raise ValueError(f"expected a finite reference score and 2 buckets or more, got {scores.size} and {buckets}")
-    bins = describe_numbers(scores[np.isfinite(scores)], bins=buckets).bins
-    assert isinstance(bins, NumberBins), "numbers are described by edges"
-    return bins.edges
+    found = describe_numbers(scores[np.isfinite(scores)], bins=buckets)
+    assert isinstance(found.bins, NumberBins), "numbers are described by edges"
+    edges, below = found.bins.edges, found.counts[0]
+    return edges if below else edges[1:]  # a tied block at the end is parted from what no reference score is: no bucket
 
 
 @dataclass(frozen=True)

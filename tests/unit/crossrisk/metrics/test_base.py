@@ -3,6 +3,8 @@
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from crossrisk.metrics.base import critical_z, divide, known_rows, read_labels, read_scores, status_of, wilson
@@ -70,3 +72,12 @@ def test_a_confidence_is_a_share():
     assert critical_z(0.95) == pytest.approx(1.959964, abs=1e-6)
     with pytest.raises(ValueError, match="between 0 and 1, got 95"):
         critical_z(95)
+
+
+@given(bads=st.integers(0, 50), goods=st.integers(0, 5000))
+def test_wilson_interval_holds_the_share_within_zero_and_one(bads, goods):
+    low, high = wilson([bads], [bads + goods], 0.95)
+    if bads + goods:
+        assert 0 <= low[0] <= bads / (bads + goods) <= high[0] <= 1
+    else:
+        assert np.isnan([low[0], high[0]]).all()
