@@ -18,7 +18,7 @@ Role = Literal[
     "id", "customer", "decision_date", "known_date", "label", "population",
     "numeric", "category", "date",
     "protected",
-    "leak", "outcome", "lender decision", "later date", "constant", "too fine", "key", "unreadable", "name",
+    "leak", "outcome", "lender decision", "later date", "constant", "too fine", "key", "unreadable",
 ]  # fmt: skip
 KEY_ROLES: tuple[Role, ...] = ("id", "customer", "decision_date", "known_date", "label", "population")
 FEATURE_ROLES: tuple[Role, ...] = ("numeric", "category", "date")

@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from crossrisk.errors import ConfigError
@@ -44,8 +45,11 @@ ARTICLE_LINEUP = ("source_forest", "source_boosted", "source_logistic", "dan")
 
 INPUT_COLUMN = "crossrisk_input"
 """Where source and target come from two inputs: which of the two a row came from."""
+KNOWN_COLUMN, GREY_COLUMN = "crossrisk_known_date", "crossrisk_grey"
+"""What ingest computes of the SQL of label.known_date and label.grey, beside the columns of the data."""
 RESERVED_NAMES = frozenset(
-    {"id", "customer", "population", "part", "month", "label", "stratum", "label_used", INPUT_COLUMN}
+    {"id", "customer", "population", "part", "month", "label", "why_unknown", "stratum", "label_used"}
+    | {INPUT_COLUMN, KNOWN_COLUMN, GREY_COLUMN}
 )
 
 
@@ -120,13 +124,84 @@ class DataConfig(_Form):
         return self.path is None
 
 
-class LabelConfig(_Form):
-    """The label as a contract with time. Not matured at as_of is unknown, never good."""
+class LabelFiles(_Form):
+    """Files beside the loans, one for each of two inputs; one of them may do without."""
 
+    source: str | None = None
+    target: str | None = None
+
+
+class LabelConfig(_Form):
+    """The label as a contract with time (docs/labels.md). Not matured at as_of is unknown, never good."""
+
+    event: str = Field(default="", description="what makes a customer bad, in words, for memo and model card")
     column: str = Field(description="1 = bad, 0 = good, null = unknown")
-    known_date: str | None = Field(default=None, description="column: the date at which the label became known")
     window_months: int = Field(default=0, ge=0, le=120, description="months on book that the label looks at")
-    reporting_lag_days: int = Field(default=0, ge=0, le=720)
+    reporting_lag_days: int = Field(default=0, ge=0, le=720, description="from the end of the window to a known label")
+    known_date: str | None = Field(
+        default=None, description="column, or SQL over columns: the date at which the label became known"
+    )
+    within_window: bool = Field(
+        default=False,
+        description="bad only where known_date lies in the window; known later, a good of this label",
+    )
+    grey: str | None = Field(
+        default=None, description="SQL rule: neither good nor bad; scored and counted, never fitted or judged on"
+    )
+    outcomes: str | LabelFiles | None = Field(
+        default=None, description="a file or folder below data.root with one line an id: columns for the label alone"
+    )
+    revisions: str | LabelFiles | None = Field(
+        default=None, description="likewise, any number of lines an id: the id, known_date and column; the last counts"
+    )
+    amount: str | None = Field(default=None, description="column: amount booked, for vintages by amount")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, sql in (("known_date", self.known_date if self.is_known_date_sql else None), ("grey", self.grey)):
+            try:
+                pl.sql_expr(sql or "TRUE")
+            except pl.exceptions.PolarsError as error:
+                raise ValueError(f"{key} is no SQL: {sql!r}: {error}") from error
+        if self.within_window and not (self.window_months and self.known_date):
+            raise ValueError("within_window needs window_months, and known_date to say when the event became known")
+        if self.within_window and self.revisions:
+            raise ValueError(
+                "within_window is for a column that tells of events at any later day; revisions restate the label of "
+                "the window itself: leave one of the two out"
+            )
+        if self.revisions and (self.known_date is None or self.is_known_date_sql):
+            raise ValueError("revisions need known_date: the name of their column that says when a label became known")
+        return self
+
+    @property
+    def is_known_date_sql(self) -> bool:
+        """Whether known_date is an expression: it holds a parenthesis, a quote or a plus; a column's name does not."""
+        return bool(set(self.known_date or "") & set("()'\"+"))
+
+    @property
+    def known_column(self) -> str | None:
+        """The column of the ingested table that holds the date at which a label became known."""
+        return KNOWN_COLUMN if self.is_known_date_sql else self.known_date
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether ingest has to compute or join anything for the label."""
+        return bool(self.is_known_date_sql or self.grey or self.outcomes or self.revisions)
+
+    @property
+    def rule_columns(self) -> frozenset[str]:
+        """What the SQL of known_date and grey reads."""
+        rules = (self.known_date if self.is_known_date_sql else None, self.grey)
+        return frozenset(name for rule in rules if rule for name in pl.sql_expr(rule).meta.root_names())
+
+    def files_of(self, kind: Literal["outcomes", "revisions"], population: str) -> str | None:
+        """The path of one kind of label file for an input; `population` is empty where there is one input."""
+        files: str | LabelFiles | None = getattr(self, kind)
+        if isinstance(files, LabelFiles):
+            path: str | None = getattr(files, population)
+            return path
+        return files
 
 
 class PopulationConfig(_Form):
@@ -148,6 +223,9 @@ class FeaturesConfig(_Form):
     ratios: Mapping[str, tuple[str, str]] = Field(default={}, description="name = [numerator, denominator]")
     ages: Mapping[str, str] = Field(default={}, description="name = date column; months from it to the decision date")
     sentinels: Mapping[str, tuple[float, ...]] = Field(default={}, description="codes of a column that mean missing")
+    timestamps: Mapping[str, str] = Field(
+        default={}, description="column = date column of when it was known; after the decision date: the run is refused"
+    )
     clip_quantiles: tuple[float, float] = (0.005, 0.995)
     min_level_rows: int = Field(default=20, ge=1, description="training rows a level or missing flag needs")
 
@@ -159,6 +237,11 @@ class FeaturesConfig(_Form):
             *self.ages.values(),
             *(c for pair in self.ratios.values() for c in pair),
         ]
+        stray = sorted(set(self.timestamps) - set(used))
+        if stray:
+            raise ValueError(
+                f"timestamps name {stray[0]!r}, of which no feature is made; list columns of features there"
+            )
         leaked = sorted(set(used) & set(self.protected))
         if leaked:
             raise ValueError(f"protected column {leaked[0]!r} is also a feature; take it out of one of the two lists")
@@ -351,6 +434,7 @@ class Portfolio(_Form):
             needs = {
                 "label.window_months": self.label.window_months,
                 "features.ages": self.features.ages,
+                "features.timestamps": self.features.timestamps,
                 "split.target_fit_months": self.split.target_fit_months,
                 "split.target_select_months": self.split.target_select_months,
                 "split.target_test_months": self.split.target_test_months,
@@ -358,8 +442,18 @@ class Portfolio(_Form):
             for key, value in needs.items():
                 if value:
                     raise ValueError(f"{key} needs data.decision_date, which is not set")
+        for kind in ("outcomes", "revisions"):
+            files = getattr(self.label, kind)
+            if files is not None and isinstance(files, str) == self.data.has_two_inputs:
+                raise ValueError(
+                    f"label.{kind}: two inputs number their loans on their own, so each has its own file: write "
+                    f'label.{kind} = {{ source = "...", target = "..." }}'
+                    if self.data.has_two_inputs
+                    else f"label.{kind}: one input has one path there, not one for each population"
+                )
         check_servable_names(self.row_plan.raw_columns)
-        roles = {self.label.column, self.label.known_date, self.data.id, self.data.customer} - {None}
+        rules = self.label.rule_columns - {self.data.decision_date}
+        roles = {self.label.column, self.label.known_date, self.data.id, self.data.customer, *rules} - {None}
         read = {column.name for column in self.row_plan.raw_columns}
         named = {*self.features.numeric, *self.features.categorical, *self.features.ratios, *self.features.ages}
         reserved = sorted(named & RESERVED_NAMES)
@@ -367,7 +461,10 @@ class Portfolio(_Form):
             raise ValueError(f"a feature may not be called {reserved[0]!r}: stages use that name for themselves")
         leaked = sorted(str(name) for name in roles & read)
         if leaked:
-            raise ValueError(f"column {leaked[0]!r} is a label, its date or a key: no feature may be made of it")
+            raise ValueError(
+                f"column {leaked[0]!r} is a label, its date, a key or read by the rules of [label]: no feature may be "
+                "made of it; a rule about applicants belongs to [population]"
+            )
         if not self.can_publish:
             raise ValueError("every contender is pooled, and lineup.pooling is 'reference': nothing could be published")
         return self

@@ -20,11 +20,16 @@ MOST_LISTED = 60
 
 
 def draft_suite(profile: Profile, name: str) -> dict[str, Any]:
-    """Rules that the table itself meets: what is impossible sets rows aside, what is unusual warns."""
+    """Rules that the table itself meets: what is impossible sets rows aside, what is unusual warns.
+
+    Args:
+        profile: under the portfolio's names, each of them a plain word.
+        name: of the suite.
+    """
     rules = [*_table_rules(profile)]
     for column in profile.columns:
         if column.role in FEATURE_ROLES or column.role == "population":
-            rules += _column_rules(column, profile)
+            rules += _column_rules(column)
     taken: set[str] = set()
     for rule in rules:
         rule["name"] = _unique(rule["name"], taken)
@@ -59,9 +64,7 @@ def _table_rules(profile: Profile) -> Iterator[dict[str, Any]]:
     )  # fmt: skip
 
 
-def _column_rules(column: Column, profile: Profile) -> Iterator[dict[str, Any]]:
-    if _is_placeholder(column.name) or not column.name.isascii() or not column.name.isidentifier():
-        return  # a name that needs quoting in SQL is the person's to write a rule for
+def _column_rules(column: Column) -> Iterator[dict[str, Any]]:
     slug = re.sub(r"[^a-z0-9]+", "-", column.name.lower()).strip("-")
     about: dict[str, Any] = {"column": column.name}
     if column.role == "population" and not column.missing:
@@ -83,7 +86,7 @@ def _column_rules(column: Column, profile: Profile) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
     if column.role == "numeric" and column.kind == "number":
         yield from _number_rules(column, slug)
-    if column.role == "date" and not _is_placeholder((profile.the("decision_date") or column).name):
+    if column.role == "date":
         yield _rule(
             f"{slug}-before-decision", "expect_column_pair_values_a_to_be_greater_than_b", "quarantine",
             "No date of the draft was after the decision; one that is was not known then.",
@@ -111,7 +114,7 @@ def _number_rules(column: Column, slug: str) -> Iterator[dict[str, Any]]:
 
 
 def _is_placeholder(text: str) -> bool:
-    """Whether the loader of suites would take a name or value for a role: `${label}`."""
+    """Whether the loader of suites would take a value for a role: `${label}`."""
     return re.fullmatch(r"\$\{\w+\}", text) is not None
 
 

@@ -14,10 +14,10 @@ from datetime import date
 from typing import Any
 
 from crossrisk.columns import FEATURE_ROLES, KEY_ROLES, Column
-from crossrisk.config import RESERVED_NAMES, parse_portfolio
+from crossrisk.config import parse_portfolio
 from crossrisk.draft_suite import draft_suite
-from crossrisk.features import RawColumn, check_servable_names
-from crossrisk.populations import Count, Rules
+from crossrisk.own_names import own_names
+from crossrisk.populations import Count, write_rules
 from crossrisk.profiling import Profile
 from crossrisk.toml_form import array, block, comment_lines, entry, number, toml_string
 
@@ -43,9 +43,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Populations:
-    """The two rules and what they find."""
+    """What tells the target from the source, and what that finds."""
 
-    rules: Rules
+    targets: Mapping[str, Sequence[Any]]
+    """column, as the files call it -> values of the target"""
     counts: Mapping[str, Count]
     """source, target, neither"""
 
@@ -58,7 +59,7 @@ class Draft:
     suite: Mapping[str, Any]
     """document of a suite file, as `expectations` reads it"""
     profile: Profile
-    """the profile with what drafting changed: columns moved, for the reason they carry"""
+    """the profile with what drafting changed: columns moved, for the reason they carry, or under names of our own"""
     notes: tuple[str, ...]
     """what a person must look at first"""
 
@@ -70,20 +71,20 @@ def draft_portfolio(
 
     Args:
         profile: of the table.
-        populations: the rules; None: the draft holds a placeholder that no run accepts.
+        populations: the target and its counts; None: the draft holds a placeholder that no run accepts.
         place: of the data.
         name: of the portfolio, as `crossrisk.config` wants it.
         suite_file: file name under which the suite will lie beside the portfolio.
         delivered: date of the file: as_of where the data have no decision date.
 
     Raises:
-        ValueError: a population without rows, or a source without bads or goods.
-        ConfigError: no column is left to make a feature of.
+        ValueError: a population without rows, a source without bads or goods, or no column to make a feature of.
     """
     if populations is not None:
         _refuse_empty(populations.counts)
         profile = _without_time(profile, populations.counts["target"])
-    profile = _servable(profile)
+    _refuse_featureless(profile)
+    profile = profile.under_names(own_names(profile.columns))
     as_of = _as_of(profile, delivered)
     toml = "\n".join(
         [
@@ -103,14 +104,29 @@ def draft_portfolio(
 
 
 def _refuse_empty(counts: Mapping[str, Count]) -> None:
-    for name in ("source", "target"):
-        if not counts[name].rows:
-            raise ValueError(f"the {name} would have no row; choose other values for --target")
+    if not counts["target"].rows:
+        raise ValueError("the target would have no row: none meets --target in all its columns; name fewer columns")
     source = counts["source"]
+    if not source.rows:
+        raise ValueError(
+            f"the source would have no row: it is the rest, and {counts['target'].rows:,} rows meet --target"
+            + (f", {counts['neither'].rows:,} have no value there" if counts["neither"].rows else "")
+            + "; name fewer values, or another column"
+        )
     if not (source.bads and source.goods):
         raise ValueError(
             f"the source would have {source.bads:,} bads and {source.goods:,} goods, and both are needed to train; "
             "choose other values for --target"
+        )
+
+
+def _refuse_featureless(profile: Profile) -> None:
+    if not profile.of(*FEATURE_ROLES):
+        came = ", ".join(f"{column.name!r} ({column.role})" for column in profile.columns[:10])
+        more = f" and {len(profile.columns) - 10} more" if len(profile.columns) > 10 else ""
+        raise ValueError(
+            f"no column is left to make a feature of: expected numbers, categories or dates known at the decision, "
+            f"came {came}{more}; give a file that has some"
         )
 
 
@@ -122,35 +138,6 @@ def _without_time(profile: Profile, target: Count) -> Profile:
     dated = {column.name for column in profile.of("decision_date", "known_date", "date")}
     moved = (replace(c, role="later date", reason=reason) if c.name in dated else c for c in profile.columns)
     return replace(profile, columns=tuple(moved))
-
-
-def _servable(profile: Profile) -> Profile:
-    """The profile without features whose names a SavedModel, or a stage, cannot take."""
-    decision_date = profile.the("decision_date")
-    taken: list[RawColumn] = []
-    columns = []
-    for column in sorted(profile.columns, key=lambda column: column is not decision_date):
-        if column.role in FEATURE_ROLES or column is decision_date:
-            reason = _unservable(column.name, taken)
-            if column.role == "date" and decision_date and _unservable(decision_date.name, []):
-                reason = f"its age needs the decision date as an input: {_unservable(decision_date.name, [])}"
-            if reason is None:
-                taken.append(RawColumn(name=column.name, kind="number"))
-            elif column is not decision_date:
-                column = replace(column, role="name", reason=reason)
-        columns.append(column)
-    place = {column.name: i for i, column in enumerate(profile.columns)}
-    return replace(profile, columns=tuple(sorted(columns, key=lambda column: place[column.name])))
-
-
-def _unservable(name: str, taken: Sequence[RawColumn]) -> str | None:
-    if name in RESERVED_NAMES:
-        return f"a feature may not be called {name!r}: stages use that name for themselves; rename the column"
-    try:
-        check_servable_names([*taken, RawColumn(name=name, kind="number")])
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _as_of(profile: Profile, delivered: date) -> date:
@@ -209,6 +196,13 @@ def _data(profile: Profile, place: Place, suite_file: str) -> Iterator[str]:
         yield from comment_lines('customer = "..." names the person, where one can have several rows: none was found')
     ignored = [c for c in profile.columns if c.role not in (*KEY_ROLES, *FEATURE_ROLES, "protected")]
     yield from array("ignore", [(c.name, f"{c.role}: {c.reason}") for c in ignored])
+    if profile.renamed:
+        yield from ("", "[data.columns]")
+        yield from comment_lines(
+            "name here = name in the files. All else in this file and the suite speak of the name here: change it "
+            "everywhere, or nowhere"
+        )
+        yield from block([(f"{one.ours} = {toml_string(one.theirs)}", one.why) for one in profile.renamed])
 
 
 def _label(profile: Profile) -> Iterator[str]:
@@ -235,11 +229,13 @@ def _population(profile: Profile, populations: Populations | None) -> Iterator[s
         yield f"source = \"{PLACEHOLDER} = 'source'\""
         yield f"target = \"{PLACEHOLDER} = 'target'\""
         return
+    ours = {one.theirs: one.ours for one in profile.renamed}
+    rules = write_rules({ours.get(column, column): values for column, values in populations.targets.items()})
     for name in ("source", "target"):
         count = populations.counts[name]
         months = f", {count.months} months" if count.months else ""
         said = f"{count.rows:,} rows, {count.bads:,} bads{months}"
-        yield from entry(f"{name} = {toml_string(getattr(populations.rules, name))}", said, 0)
+        yield from entry(f"{name} = {toml_string(getattr(rules, name))}", said, 0)
     neither = populations.counts["neither"].rows
     if neither:
         yield from comment_lines(f"{neither:,} rows miss a column of these rules: they belong to neither, and stay out")
@@ -247,7 +243,8 @@ def _population(profile: Profile, populations: Populations | None) -> Iterator[s
 
 def _candidates(profile: Profile) -> str:
     few = [c for c in profile.columns if c.role in FEATURE_ROLES and 2 <= c.distinct <= CANDIDATE_VALUES]
-    named = ", ".join(f"{c.name} ({c.distinct} values)" for c in few[:10])
+    theirs = {one.ours: f", for --target {one.theirs!r}" for one in profile.renamed}
+    named = ", ".join(f"{c.name} ({c.distinct} values{theirs.get(c.name, '')})" for c in few[:10])
     return f"Columns of few values: {named}." if named else "No column has few values."
 
 
@@ -259,7 +256,7 @@ def _features(profile: Profile) -> Iterator[str]:
     dates = profile.of("date")
     if dates:
         yield from ("", "[features.ages]")
-        taken = {column.name for column in profile.columns}
+        taken = {column.name.lower() for column in profile.columns}
         yield from block([(f"{_age_name(c.name, taken)} = {toml_string(c.name)}", _about(c)) for c in dates])
     coded = [column for column in profile.of("numeric") if column.sentinels]
     if coded:
@@ -271,7 +268,7 @@ def _features(profile: Profile) -> Iterator[str]:
 
 def _age_name(column: str, taken: set[str]) -> str:
     name = f"months_since_{column}"
-    while name in taken:
+    while name.lower() in taken:
         name += "_date"
     return name
 

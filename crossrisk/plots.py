@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from crossrisk.metrics.base import wilson
+
 Floats = NDArray[np.float64]
 Role = Literal["challenger", "champion", "reference", "contender"]
 
@@ -57,8 +59,6 @@ TRAINING_POINTS = 60
 """Means of equal stretches drawn of a curve: a batch's loss is mostly noise, and every point costs 25 bytes a line."""
 MONTH_LABELS = 12
 """At most so many month names fit under a picture of the page's width."""
-Z_95 = 1.959964
-"""97.5% quantile of the normal distribution, for Wilson's interval"""
 
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
@@ -231,7 +231,7 @@ def draw_calibration(curves: Mapping[Role, Mapping[str, Sequence[float]]], legen
         top = 0.0
         for role, curve in curves.items():
             observed, rows = np.asarray(curve["observed"]), np.asarray(curve["bin_rows"])
-            low, high = wilson_interval(observed, rows)
+            low, high = wilson(observed * rows, rows, 0.95)
             axes.errorbar(
                 curve["predicted"],
                 observed,
@@ -261,19 +261,6 @@ def draw_histograms(edges: Sequence[float], shares: Mapping[str, Sequence[float]
         axes.set_xlim(0, edges[-1])
         axes.legend(loc="upper right")
     return drawing.svg
-
-
-def wilson_interval(share: Floats, rows: Floats) -> tuple[Floats, Floats]:
-    """Wilson's 95% interval of shares (k,) of `rows` (k,) rows each, in [0, 1]; [0, 1] where there is no row.
-
-    Wilson 1927: (p + z^2 / 2n +/- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
-    """
-    n = np.maximum(rows, 1e-9)
-    middle = share + Z_95**2 / (2 * n)
-    half = Z_95 * np.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
-    scale = 1 + Z_95**2 / n
-    # rounding may carry a bound past the share itself where that is 0 or 1
-    return np.minimum((middle - half) / scale, share).clip(0, 1), np.maximum((middle + half) / scale, share).clip(0, 1)
 
 
 def _line_style(role: Role, *, marker: bool = False) -> dict[str, Any]:
@@ -409,7 +396,7 @@ def draw_months(months: Sequence[Mapping[str, Any]]) -> Markup | None:
 def _draw_bad_rate(axes: Any, population: str, rows: Sequence[Mapping[str, Any]], place: Mapping[str, int]) -> None:
     matured = np.array([row["matured"] for row in rows], np.float64)
     rate = np.array([row["bads"] for row in rows], np.float64) / matured
-    low, high = wilson_interval(rate, matured)
+    low, high = wilson(rate * matured, matured, 0.95)
     at = [place[row["month"]] for row in rows]
     axes.errorbar(
         at, rate, (rate - low, high - rate), label=population, elinewidth=0.6, ms=3.5, **POPULATION_STYLES[population]

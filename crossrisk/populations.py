@@ -8,10 +8,12 @@ row belongs to in a run is `crossrisk.labels`.
 from __future__ import annotations
 
 import difflib
+import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -61,7 +63,8 @@ def split_assignment(text: str, schema: Iterable[str], *, flag: str) -> tuple[st
     names = list(schema)
     cuts = [position for position, character in enumerate(text) if character == "="]
     if not cuts:
-        raise ValueError(f"{flag} expects COLUMN=VALUE, got {text!r}")
+        near = difflib.get_close_matches(text, names, n=1, cutoff=0.0)
+        raise ValueError(f"{flag} expects COLUMN=VALUE, got {text!r}" + (f"; such as {near[0]}=VALUE" if near else ""))
     for cut in cuts:
         if text[:cut] in names:
             return text[:cut], text[cut + 1 :]
@@ -78,14 +81,14 @@ def parse_value(text: str, dtype: pl.DataType, column: str) -> Any:
     if dtype == pl.Boolean:
         if text.lower() in ("true", "1", "false", "0"):
             return text.lower() in ("true", "1")
-        raise ValueError(f"column {column!r} holds true and false, got {text!r}")
+        raise ValueError(f"column {column!r} holds true and false, got {text!r}; write one of them")
     if dtype.is_numeric():
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(f"column {column!r} holds numbers, got {text!r}")
+            raise ValueError(f"column {column!r} holds numbers, got {text!r}; write a number")
         return int(number) if number.is_integer() else number
     if dtype == pl.Date:
         try:
@@ -147,9 +150,26 @@ def check_values(rows: pl.LazyFrame, targets: Mapping[str, Sequence[Any]]) -> No
         held = rows.select(pl.col(column).unique()).collect(engine="streaming").to_series().drop_nulls().to_list()
         for value in values:
             if value not in held:
-                some = sorted(held, key=lambda other: difflib.SequenceMatcher(None, str(other), str(value)).ratio())
-                nearest = ", ".join(repr(other) for other in some[: -SHOWN_VALUES - 1 : -1])
-                raise ValueError(f"no row has {column} = {value!r}; of its {len(held):,} values the nearest: {nearest}")
+                near = heapq.nsmallest(SHOWN_VALUES, held, key=partial(_distance, value))
+                nearest = ", ".join(_plain(other) for other in near) or "none, it is empty"
+                raise ValueError(
+                    f"no row has {column} = {_plain(value)}; of its {len(held):,} values the nearest: {nearest}"
+                )
+
+
+def _distance(value: Any, other: Any) -> float:
+    """How far another value of the same column is from one that nobody has."""
+    match value:
+        case str():
+            return -difflib.SequenceMatcher(None, other, value).ratio()
+        case date():
+            return float(abs((other - value).days))
+        case _:
+            return abs(float(other) - float(value))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else repr(value)
 
 
 def count_populations(rows: pl.LazyFrame, rules: Rules, *, label: str, decision_date: str | None) -> dict[str, Count]:

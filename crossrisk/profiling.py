@@ -8,7 +8,7 @@ What names give away is `crossrisk.naming`; single columns that know the outcome
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -16,6 +16,7 @@ import polars as pl
 from crossrisk import naming
 from crossrisk.columns import MOST_LEVELS, Column, Role, describe_column
 from crossrisk.leaks import find_leaks
+from crossrisk.own_names import Renamed
 
 LEAST_ROWS_A_LEVEL = 5
 """A category with fewer rows a level on average is free text."""
@@ -45,6 +46,8 @@ class Profile:
     labels_unknown: int
     notes: tuple[str, ...] = ()
     """what a person must look at before believing the rest"""
+    renamed: tuple[Renamed, ...] = ()
+    """columns that stand here under another name than in the files"""
 
     def of(self, *roles: Role) -> tuple[Column, ...]:
         """The columns of these roles, in the order of the table."""
@@ -53,6 +56,21 @@ class Profile:
     def the(self, role: Role) -> Column | None:
         """The column of a role that at most one plays."""
         return next(iter(self.of(role)), None)
+
+    def under_names(self, renamed: tuple[Renamed, ...]) -> Profile:
+        """The profile under names of our own, in all that is said of its columns too."""
+        ours = {one.theirs: one.ours for one in renamed}
+        columns = (
+            replace(
+                column,
+                name=ours[column.name],
+                findings=tuple(replace(finding, column=ours[column.name]) for finding in column.findings),
+            )
+            if column.name in ours
+            else column
+            for column in self.columns
+        )
+        return replace(self, columns=tuple(columns), renamed=renamed)
 
 
 def profile_table(rows: pl.LazyFrame, told: Told) -> Profile:
@@ -72,7 +90,9 @@ def profile_table(rows: pl.LazyFrame, told: Told) -> Profile:
             raise ValueError(f"the data have no column {name!r}{_nearest(name, schema.names())}")
     count = int(rows.select(pl.len()).collect(engine="streaming").item())
     if not count:
-        raise ValueError("the data have no row; a portfolio is drafted from a file that has some")
+        raise ValueError(
+            f"expected rows to draft a portfolio from, came none ({len(schema)} columns); give a file of past loans"
+        )
     columns = {name: describe_column(_collect(rows, name)) for name in schema.names()}
     keys = _keys(columns, told)
     label = _collect(rows, next(name for name, (role, _) in keys.items() if role == "label")).cast(pl.Int8)
@@ -108,13 +128,13 @@ def _keys(columns: dict[str, Column], told: Told) -> dict[str, tuple[Role, str]]
     label, why = _label(columns, told)
     keys[label] = ("label", why)
     free = [column for column in columns.values() if column.name not in keys]
-    identifier, why = _id(free, told)
+    identifier, why = _id(columns, free, told)
     keys[identifier] = ("id", why)
     free = [column for column in free if column.name not in keys]
     customer = next((c for c in free if naming.customer_word(c.name) and c.is_key_type and c.distinct > 1), None)
     if customer is not None:
         keys[customer.name] = ("customer", "named like the key of a person, and repeated")
-    dated = _decision_date(free, told)
+    dated = _decision_date(columns, free, told)
     if dated is not None:
         keys[dated[0].name] = ("decision_date", dated[1])
         known = next((c for c in free if c.name not in keys and _is_known_date(c, dated[0])), None)
@@ -125,30 +145,43 @@ def _keys(columns: dict[str, Column], told: Told) -> dict[str, tuple[Role, str]]
 
 def _label(columns: dict[str, Column], told: Told) -> tuple[str, str]:
     if told.label is not None:
+        if told.label in told.population:
+            raise ValueError(
+                f"column {told.label!r} cannot be the label: it already tells the target from the source; name "
+                "another one with --label or --target"
+            )
         if not columns[told.label].is_zero_one:
             raise ValueError(
                 f"column {told.label!r} cannot be the label: expected the numbers 0 (good) and 1 (bad), both present, "
-                f"got {columns[told.label].distinct} values of type {columns[told.label].dtype}"
+                f"got {columns[told.label].distinct} values of type {columns[told.label].dtype}; name another "
+                f"column, or the value that means bad: --label {told.label}=VALUE"
             )
         return told.label, "told"
     binary = [column for column in columns.values() if column.is_zero_one and column.name not in told.population]
     ranked = [(rank, c.name) for c in binary if (rank := naming.label_rank(c.name)) is not None]
     if not ranked:
-        candidates = ", ".join(repr(c.name) for c in binary[:10]) or "none"
-        raise ValueError(
-            f"no column is 0/1 and named like a label ({', '.join(naming.LABEL_WORDS)}); say which one it is with "
-            f"--label COLUMN. Columns of 0 and 1: {candidates}"
-        )
+        raise ValueError(_no_label([column.name for column in binary], told))
     return min(ranked)[1], "0/1, and named like a label"
 
 
-def _id(free: Sequence[Column], told: Told) -> tuple[str, str]:
+def _no_label(binary: Sequence[str], told: Told) -> str:
+    known = f"no column is 0/1 and named like a label ({', '.join(naming.LABEL_WORDS)})"
+    if told.population:
+        known += f", {', '.join(map(repr, told.population))} of --target aside"
+    if binary:
+        listed = ", ".join(map(repr, binary[:10]))
+        return f"{known}; say which one it is with --label COLUMN. Columns of 0 and 1: {listed}"
+    return f"{known}, nor any just 0/1; --label COLUMN=VALUE, with the value that means bad, says how to make one"
+
+
+def _id(columns: Mapping[str, Column], free: Sequence[Column], told: Told) -> tuple[str, str]:
     if told.id is not None:
         column = next((c for c in free if c.name == told.id), None)
         if column is None or not column.is_unique_key:
             raise ValueError(
                 f"column {told.id!r} cannot be the id: expected a string or whole number that no two rows share and "
-                "that no row lacks, with no other part to play"
+                f"that no row lacks, with no other part to play; {_what_came(columns[told.id])}; name another --id, or "
+                "none, to have one looked for"
             )
         return told.id, "told"
     unique = [column for column in free if column.is_unique_key]
@@ -165,14 +198,22 @@ def _id(free: Sequence[Column], told: Told) -> tuple[str, str]:
     )
 
 
-def _decision_date(free: Sequence[Column], told: Told) -> tuple[Column, str] | None:
+def _what_came(column: Column) -> str:
+    counted = (
+        f"it is {column.dtype} with {column.distinct:,} values in {column.rows:,} rows, {column.missing:,} missing"
+    )
+    return f"{counted}, from {column.lowest} to {column.highest}" if column.kind == "date" else counted
+
+
+def _decision_date(columns: Mapping[str, Column], free: Sequence[Column], told: Told) -> tuple[Column, str] | None:
     dates = [column for column in free if column.kind == "date"]
     if told.decision_date is not None:
         column = next((c for c in dates if c.name == told.decision_date), None)
         if column is None or not _is_plausible_date(column):
             raise ValueError(
                 f"column {told.decision_date!r} cannot be the decision date: expected dates between {FIRST_YEAR} and "
-                f"{LAST_YEAR} in (almost) every row"
+                f"{LAST_YEAR} in (almost) every row, with no other part to play; "
+                f"{_what_came(columns[told.decision_date])}; cast it to dates, or name another --date"
             )
         return column, "told"
     plausible = [column for column in dates if _is_plausible_date(column)]
@@ -256,7 +297,7 @@ def _unfit(column: Column, values: pl.Series) -> tuple[Role, str] | None:
 
 def _unfit_text(column: Column, values: pl.Series) -> tuple[Role, str] | None:
     sample = values.drop_nulls().head(1000).cast(pl.String)
-    if sample.str.contains(r"^\d{4}-\d{2}-\d{2}").all():
+    if sample.str.contains(r"^\d{4}-\d{2}(-\d{2}|$)").all():  # whole dates, and months, which are often folders
         return "unreadable", "dates written as text: cast the column to dates"
     if column.distinct <= min(MOST_LEVELS, column.rows / LEAST_ROWS_A_LEVEL):
         return None

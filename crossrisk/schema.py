@@ -33,14 +33,33 @@ class SchemaFault:
 
 
 def expected_columns(portfolio: Portfolio) -> dict[str, Role]:
-    """Every column the portfolio names, with the role that says which types it may have."""
+    """Every column the portfolio names, with the role that says which types it may have.
+
+    Those of the label may be in its own files (`label.outcomes`, `label.revisions`) instead of among the loans.
+    """
+    label = portfolio.label
+    columns: dict[str, Role] = {**dict.fromkeys(label.rule_columns, _ANY), **_columns_of_loans(portfolio)}
+    columns |= {label.column: "label"}
+    columns |= {label.known_date: "date"} if label.known_date and not label.is_known_date_sql else {}
+    return columns
+
+
+def carried_columns(portfolio: Portfolio) -> dict[str, Role]:
+    """As `expected_columns`, of the one ingested table: dates and rules of the label are computed there."""
+    label = portfolio.label
+    known: dict[str, Role] = {label.known_column: "date"} if label.known_column else {}
+    return {**_columns_of_loans(portfolio), label.column: "label", **known}
+
+
+def _columns_of_loans(portfolio: Portfolio) -> dict[str, Role]:
     data, label = portfolio.data, portfolio.label
-    columns: dict[str, Role] = {}
-    columns |= dict.fromkeys(tabled_columns(portfolio), _ANY)
+    columns: dict[str, Role] = dict.fromkeys(tabled_columns(portfolio), _ANY)
+    columns |= dict.fromkeys(portfolio.features.timestamps.values(), "date")
+    columns |= {label.amount: "number"} if label.amount else {}
     columns |= {c.name: c.kind for c in portfolio.row_plan.raw_columns}
-    columns |= {data.id: "key", label.column: "label"}
+    columns |= {data.id: "key"}
     columns |= {data.customer: "key"} if data.customer else {}
-    columns |= {name: "date" for name in (data.decision_date, label.known_date) if name}
+    columns |= {data.decision_date: "date"} if data.decision_date else {}
     return columns
 
 
@@ -49,15 +68,23 @@ def tabled_columns(portfolio: Portfolio) -> tuple[str, ...]:
     return (*portfolio.use.segments, *portfolio.features.protected)
 
 
-def compare_schema(schema: pa.Schema, portfolio: Portfolio, *, population_columns: frozenset[str]) -> list[SchemaFault]:
+def compare_schema(
+    schema: pa.Schema,
+    portfolio: Portfolio,
+    *,
+    population_columns: frozenset[str],
+    elsewhere: frozenset[str] = frozenset(),
+) -> list[SchemaFault]:
     """What is missing, changed in case, retyped or extra in a file's schema; empty where it is as expected.
 
     Args:
         schema: of one Parquet file, hive partition columns included.
         portfolio: names the columns and their roles.
         population_columns: columns read by the SQL rules of the populations: they may have any type.
+        elsewhere: columns of the label that its own files hold: not expected here.
     """
-    expected: dict[str, Role] = {**dict.fromkeys(population_columns, _ANY), **expected_columns(portfolio)}
+    named = {name: role for name, role in expected_columns(portfolio).items() if name not in elsewhere}
+    expected: dict[str, Role] = {**dict.fromkeys(population_columns, _ANY), **named}
     present = set(schema.names)
     faults = list(_absent(expected, schema))
     for name, role in expected.items():

@@ -118,19 +118,37 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     predict.set_defaults(run=_predict)
 
-    init = commands.add_parser("init", help="look at a Parquet file and write a portfolio and a suite to start from")
-    init.add_argument("data", metavar="DATA", help="Parquet file, or folder of them; as it is, or below CROSSRISK_DATA")
+    init = commands.add_parser(
+        "init",
+        help="look at a Parquet file and write a portfolio and a suite to start from",
+        description="Looks at every column of a Parquet file, concludes what it is for, and writes FOLDER/NAME.toml "
+        "and FOLDER/NAME.expectations.json, with the reason beside every line. The data are only read.",
+        epilog='example: crossrisk init loans.parquet --target product=card --target "product=credit line"',
+    )
+    init.add_argument(
+        "data",
+        metavar="DATA",
+        help="Parquet file, or folder of them with the same columns; from here, or from the folder CROSSRISK_DATA",
+    )
     init.add_argument(
         "--target",
         action="append",
         default=[],
         metavar="COLUMN=VALUE",
-        help="rows of the target; the source is the rest. Repeated: values of one column are alternatives, columns "
-        "must all be met",
+        help="the loans that the model is for; all others are the source. Repeated: values of one column are "
+        "alternatives, columns must all be met. Without it the portfolio is written with a place to fill in",
     )
-    init.add_argument("--label", default="", metavar="COLUMN[=BADVALUE]", help="column of 0 and 1, 1 = bad")
-    init.add_argument("--id", default="", metavar="COLUMN", help="column that tells the rows apart")
-    init.add_argument("--date", default="", metavar="COLUMN", help="date of the decision")
+    init.add_argument(
+        "--label",
+        default="",
+        metavar="COLUMN",
+        help="column of 0 = good and 1 = bad; COLUMN=VALUE, with the value that means bad, says how to make one. "
+        "Default: a column of 0 and 1 that is named like a label",
+    )
+    init.add_argument("--id", default="", metavar="COLUMN", help="different in every row; default: looked for")
+    init.add_argument(
+        "--date", default="", metavar="COLUMN", help="date of the decision; default: a date that is named like it"
+    )
     init.add_argument("--name", default="", help="of the portfolio; default: that of the file")
     init.add_argument("--out", type=Path, default=Path("configs"), metavar="FOLDER", help="default: configs")
     init.add_argument("--force", action="store_true", help="write over a portfolio of the same name")

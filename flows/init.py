@@ -7,6 +7,7 @@ is not there is asked for, with the line that makes it.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import shlex
@@ -23,12 +24,21 @@ import polars.selectors as cs
 from crossrisk.columns import FEATURE_ROLES, KEY_ROLES, Role
 from crossrisk.drafting import Draft, Place, Populations, draft_portfolio
 from crossrisk.errors import ConfigError, InputError
-from crossrisk.populations import check_values, count_populations, parse_targets, split_assignment, write_rules
+from crossrisk.populations import (
+    check_values,
+    count_populations,
+    parse_targets,
+    parse_value,
+    split_assignment,
+    write_rules,
+)
 from crossrisk.profiling import Profile, Told, profile_table
 from crossrisk.store import write_text
 
 WIDTH = 118
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+SEPARATED = frozenset({".csv", ".tsv", ".txt"})
+"""Suffixes of files that Polars makes Parquet of in one line."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ class Start:
             "bads": profile.bads,
             "goods": profile.goods,
             "columns": [column.to_json() for column in profile.columns],
+            "renamed": {one.ours: one.theirs for one in profile.renamed},
             "populations": {name: asdict(count) for name, count in counts.items()},
             "notes": list(self.draft.notes),
             "paths": {"config": str(self.config), "suite": str(self.suite)},
@@ -88,9 +99,13 @@ def start_portfolio(question: Question, out: Path, environ: Mapping[str, str], *
 
     Raises:
         InputError: no such data, not readable as one table, or no portfolio can be made of them as asked.
-        ConfigError: a name that no portfolio may have, or files that are there already and `force` was not given.
+        ConfigError: a name that no portfolio may have, files that are there already and `force` was not given, or a
+            folder that cannot be written.
     """
-    files, place = find_data(question.data, environ)
+    try:
+        files, place = find_data(question.data, environ)
+    except OSError as error:
+        raise InputError(f"{question.data}: cannot be read: {error.strerror}; give a file that you may read") from error
     name = question.name or _default_name(place)
     if not NAME.fullmatch(name):
         raise ConfigError(f"--name {name!r}: expected a lower-case letter, then up to 62 letters, digits, underscores")
@@ -103,10 +118,23 @@ def start_portfolio(question: Question, out: Path, environ: Mapping[str, str], *
     except ValueError as error:
         raise InputError(f"{question.data}: {error}") from error
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"{question.data}: not readable as one Parquet table: {error}") from error
-    write_text(suite, json.dumps(draft.suite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(config, draft.toml)
+        raise InputError(f"{question.data}: {_why_unreadable(files, error)}") from error
+    try:
+        write_text(suite, json.dumps(draft.suite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(config, draft.toml)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot write there: {error.strerror}; choose another folder") from error
     return Start(name, question.data, draft, populations, config, suite)
+
+
+def _why_unreadable(files: Sequence[Path], error: pl.exceptions.PolarsError) -> str:
+    said = str(error).split("\n", 1)[0]
+    if len(files) == 1:
+        return f"not readable as Parquet (truncated or corrupt): {said}; deliver it again"
+    return (
+        f"expected one table, came {len(files)} files that do not fit together: {said}; name one file, or a folder "
+        "whose files have the same columns of the same types"
+    )
 
 
 def _draft(
@@ -119,7 +147,7 @@ def _draft(
     targets = parse_targets(question.targets, schema)
     check_values(rows, targets)
     told = Told(
-        label=_label_column(question.label, schema),
+        label=_label_column(question.label, rows, schema),
         id=question.id or None,
         decision_date=question.decision_date or None,
         population=tuple(targets),
@@ -137,20 +165,32 @@ def _populations(rows: pl.LazyFrame, profile: Profile, targets: Mapping[str, Seq
     assert label is not None, "a profile has a label"
     rules = write_rules(targets)
     dated = decision_date.name if decision_date else None
-    return Populations(rules, count_populations(rows, rules, label=label.name, decision_date=dated))
+    return Populations(targets, count_populations(rows, rules, label=label.name, decision_date=dated))
 
 
-def _label_column(asked: str, schema: Mapping[str, pl.DataType]) -> str | None:
+def _label_column(asked: str, rows: pl.LazyFrame, schema: Mapping[str, pl.DataType]) -> str | None:
     """The label's column. A portfolio reads 0 and 1, so another coding is refused with the line that recodes it."""
-    if not asked or asked in schema:
-        return asked or None
-    column, value = split_assignment(asked, schema, flag="--label")
-    if (schema[column].is_numeric() or schema[column] == pl.Boolean) and value.lower() in ("1", "true"):
+    if asked in schema or "=" not in asked:
+        return asked or None  # whether there is such a column is the profile's to say
+    column, text = split_assignment(asked, schema, flag="--label")
+    bad = parse_value(text, schema[column], column)
+    check_values(rows, {column: [bad]})
+    held = rows.select(pl.col(column).unique().sort()).collect(engine="streaming").to_series().drop_nulls().to_list()
+    others = [value for value in held if value != bad]
+    if bad == 1 and others == [0]:
         return column
-    raise ValueError(
-        f"the label must be a column of 1 = bad and 0 = good, and init writes no data. Make one with polars, and run "
-        f"init on the new file: polars.scan_parquet(DATA).with_columns((polars.col({column!r}).cast(polars.String) == "
-        f"{value!r}).cast(polars.Int8).alias('bad')).sink_parquet(NEW)"
+    raise ValueError(_how_to_recode(column, bad, others, schema))
+
+
+def _how_to_recode(column: str, bad: Any, others: Sequence[Any], schema: Mapping[str, pl.DataType]) -> str:
+    label = "bad" if column == "bad" or "bad" not in schema else "is_bad"
+    drop = "" if column == label else f".drop({column!r})"
+    shown = ", ".join(repr(value) for value in others[:5]) + (", ..." if len(others) > 5 else "")
+    return (
+        f"expected a label of 1 = bad and 0 = good, came {column!r} with {bad!r} = bad, and init writes no data. Make "
+        f"one with polars, and run init on the new file with --label {label}: polars.scan_parquet(DATA).with_columns("
+        f"{label}=polars.col({column!r}) == {bad!r}){drop}.sink_parquet(NEW). Every other value ({shown}) is good "
+        "then, and a missing one unknown: leave out first what is still undecided"
     )
 
 
@@ -165,20 +205,58 @@ def find_data(data: str, environ: Mapping[str, str]) -> tuple[list[Path], Place]
     """The Parquet files, and how a portfolio names their place: below CROSSRISK_DATA, else with their own root.
 
     Raises:
-        InputError: nothing there, or only names that ingest skips.
+        InputError: nothing there, only names that ingest skips, or files that are no Parquet.
     """
     home = Path(environ.get("CROSSRISK_HOME") or ".").resolve()
     common_root = (home / (environ.get("CROSSRISK_DATA") or "data")).resolve()
     place = next((path for path in (Path(data), common_root / data) if path.exists()), None)
     if place is None:
-        raise InputError(f"no file or folder {data!r}, neither here nor below {common_root}")
+        raise InputError(
+            f"no file or folder {data!r}, neither here nor below {common_root}, where CROSSRISK_DATA (default: data/) "
+            f"points{_nearest_file(Path(data), common_root / data)}; correct the path, or set CROSSRISK_DATA"
+        )
     place = place.resolve()
     root = common_root if _is_seen_from(common_root, place) else place.parent
     found = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
     files = [file for file in found if _is_seen_from(root, file)]
     if not files:
-        raise InputError(f"{data}: no Parquet file there whose name and folders start with neither '.' nor '_'")
+        raise InputError(
+            f"{data}: no Parquet file there (*.parquet) whose name and folders start with neither '.' nor '_'"
+            f"{_of_another_kind(place)}"
+        )
+    for file in files:
+        _refuse_other_formats(file)
     return files, Place(path=str(place.relative_to(root)), root=_written_root(root, common_root, home))
+
+
+def _nearest_file(*wanted: Path) -> str:
+    for path in wanted:
+        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, there, n=1)
+        if close:
+            return f"; the nearest is {str(path.parent / close[0])!r}"
+    return ""
+
+
+def _of_another_kind(folder: Path) -> str:
+    other = next((file for file in sorted(folder.glob("*")) if file.suffix.lower() in SEPARATED), None)
+    return f"; {_how_to_convert(other)}" if other else "; name the file, or the folder that holds it"
+
+
+def _refuse_other_formats(file: Path) -> None:
+    with file.open("rb") as opened:
+        begins = opened.read(4)
+    if begins != b"PAR1":
+        came = f"a file that begins with {begins!r}" if begins else "an empty file"
+        hint = _how_to_convert(file) if file.suffix.lower() in SEPARATED else "export it as Parquet first"
+        raise InputError(f"{file}: expected Parquet, came {came}; {hint}")
+
+
+def _how_to_convert(file: Path) -> str:
+    separator = ', separator="\\t"' if file.suffix.lower() == ".tsv" else ""
+    old, new = (json.dumps(str(path), ensure_ascii=False) for path in (file, file.with_suffix(".parquet")))
+    code = f"import polars; polars.scan_csv({old}{separator}, try_parse_dates=True).sink_parquet({new})"
+    return f"of {file.name} Parquet is made by: python -c {shlex.quote(code)}"
 
 
 def _is_seen_from(root: Path, path: Path) -> bool:
@@ -235,6 +313,9 @@ def _group_lines(profile: Profile) -> Iterator[tuple[str, str]]:
         if columns:
             yield f"{role} ({len(columns)})", ", ".join(_shown(column.name) for column in columns)
     coded = [column for column in profile.of("numeric") if column.sentinels]
+    if profile.renamed:
+        said = (f"{one.ours} = {_shown(one.theirs)}" for one in profile.renamed)
+        yield "name here = theirs", "; ".join(said)
     if coded:
         said = (f"{_shown(c.name)} {', '.join(f'{code:g}' for code in c.sentinels)}" for c in coded)
         yield "codes for missing", "; ".join(said)

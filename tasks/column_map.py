@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from crossrisk.config import INPUT_COLUMN, Portfolio
 from crossrisk.errors import InputError
-from crossrisk.schema import Role, expected_columns
+from crossrisk.schema import Role, carried_columns
 
 _COMMON_TYPES: Mapping[Role, pl.DataType] = {
     "key": pl.String(),
@@ -82,7 +82,7 @@ def join_inputs(inputs: Mapping[str, pl.LazyFrame], portfolio: Portfolio, *, rul
         InputError: a column that must be carried has types that no role brings together.
     """
     schemas = {name: rows.collect_schema() for name, rows in inputs.items()}
-    roles = expected_columns(portfolio)
+    roles = carried_columns(portfolio)
     absent = sorted(set(roles) - {column for schema in schemas.values() for column in schema})
     if absent:
         raise InputError(f"column {absent[0]!r} is in neither input; correct its name in the TOML, or the files")

@@ -7,9 +7,10 @@ with the file or column named. Values are judged by `tasks.validate`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import polars.selectors as cs
@@ -24,32 +25,41 @@ from crossrisk.labels import BOTH, SOURCE, TARGET, matured_label, month, populat
 from crossrisk.schema import SchemaFault, compare_schema, expected_columns, tabled_columns
 from crossrisk.store import Stage, digest_file, stage
 from tasks.column_map import join_inputs, rename_columns, rename_fields
+from tasks.label_files import Labelled, LabelTables, attach_labels, facts_of, provided_columns
 
 logger = logging.getLogger("crossrisk.ingest")
 
 
 ROWS = "rows.parquet"
 """of the stage: all rows under the portfolio's names, where those are not the files' own"""
+LOANS = "loans"
+_LABEL_FILES: tuple[Literal["outcomes", "revisions"], ...] = ("outcomes", "revisions")
 
 
 @task(name="ingest", cache_policy=NO_CACHE)
 def ingest(loaded: Loaded) -> Stage:
     """Find, check and count the input. Facts: files with digests, warnings, rows by population and month.
 
-    Where source and target have an input each, or columns have other names in the files, rows.parquet of the stage
-    holds all rows under the portfolio's names; else the files are read in place.
+    Where source and target have an input each, columns have other names in the files, or the label is joined or
+    computed, rows.parquet of the stage holds all rows under the portfolio's names; else the files are read in place.
 
     Raises:
-        ConfigError: a population rule is no SQL.
+        ConfigError: a rule of the populations or the label is no SQL, or does not fit the columns.
         InputError: no file, a file outside data.root, unreadable bytes, a schema fault, a row of both populations,
-            types that differ between files, an empty population.
+            types that differ between files, an empty population, label files that do not fit the loans.
     """
     portfolio, root = loaded.portfolio, loaded.folders.data_root
-    found = {name: find_files(root, one.path, key=f"{_key(name)}.path") for name, one in portfolio.data.inputs.items()}
+    found = {name: _find_input(name, portfolio, root) for name in portfolio.data.inputs}
     files = [
-        {"path": str(file.relative_to(root)), "sha256": digest_file(file), **({"input": name} if name else {})}
+        {
+            "path": str(file.relative_to(root)),
+            "sha256": digest_file(file),
+            **({"input": name} if name else {}),
+            **({"holds": kind} if kind != LOANS else {}),
+        }
         for name, of_input in found.items()
-        for file in of_input
+        for kind, some in of_input.items()
+        for file in some
     ]
     inputs = {"files": files, "portfolio": _slice(portfolio)}
     made = stage(
@@ -62,6 +72,19 @@ def ingest(loaded: Loaded) -> Stage:
     for warning in made.facts["warnings"]:
         logger.warning(warning)
     return made
+
+
+Found = Mapping[str, Sequence[Path]]
+"""Files of one input: `loans`, and where the portfolio names them `outcomes` and `revisions`."""
+
+
+def _find_input(name: str, portfolio: Portfolio, root: Path) -> Found:
+    found = {LOANS: find_files(root, portfolio.data.inputs[name].path, key=f"{_key(name)}.path")}
+    for kind in _LABEL_FILES:
+        path = portfolio.label.files_of(kind, name)
+        if path is not None:
+            found[kind] = find_files(root, path, key=f"label.{kind}.{name}".rstrip("."))
+    return found
 
 
 def _key(name: str) -> str:
@@ -127,21 +150,23 @@ def is_hive(files: Sequence[Path]) -> bool:
 
 
 def _needs_own_file(portfolio: Portfolio) -> bool:
-    return portfolio.data.has_two_inputs or bool(portfolio.data.columns)
+    return portfolio.data.has_two_inputs or bool(portfolio.data.columns) or portfolio.label.is_derived
 
 
-def _inspect(found: Mapping[str, Sequence[Path]], portfolio: Portfolio, root: Path, folder: Path) -> dict[str, Any]:
+def _inspect(found: Mapping[str, Found], portfolio: Portfolio, root: Path, folder: Path) -> dict[str, Any]:
     by_population = {name: _rule_columns(portfolio, name) for name in (SOURCE, TARGET)}
     rules = by_population[SOURCE] | by_population[TARGET]
     warnings: set[str] = set()
+    tables = {name: _label_tables(files, portfolio, root, name) for name, files in found.items()}
     for name, files in found.items():
         columns = portfolio.data.inputs[name].columns
-        for file in files:
+        for file in files[LOANS]:
             read = by_population.get(name, rules)  # of two inputs, each is looked at by the rule of its own population
-            faults = _check_file(file, root, portfolio, read, columns, key=f"{_key(name)}.columns")
+            faults = _check_file(file, root, portfolio, read, columns, tables[name], key=f"{_key(name)}.columns")
             warnings |= {fault.message for fault in faults}
-        _refuse_mixed_types(files, root, {columns.get(one, one) for one in {*rules, *expected_columns(portfolio)}})
-    rows, more = _one_table(found, portfolio, rules)
+        named = {columns.get(one, one) for one in {*rules, *expected_columns(portfolio)}}
+        _refuse_mixed_types(files[LOANS], root, named)
+    rows, more, label_facts = _one_table(found, tables, portfolio, rules)
     if _needs_own_file(portfolio):
         rows.sink_parquet(folder / ROWS, compression="zstd")
         rows = pl.scan_parquet(folder / ROWS)
@@ -153,18 +178,54 @@ def _inspect(found: Mapping[str, Sequence[Path]], portfolio: Portfolio, root: Pa
         "populations": populations,
         "months": counts.to_dicts(),
         "warnings": [*sorted(warnings), *more],
+        **({"label_files": label_facts} if label_facts else {}),
     }
 
 
+def _label_tables(files: Found, portfolio: Portfolio, root: Path, name: str) -> LabelTables:
+    """The label files of an input, decoded once and under the portfolio's names: its map holds for them too."""
+    columns, label = portfolio.data.inputs[name].columns, portfolio.label
+    needs = {"outcomes": {portfolio.data.id}, "revisions": {portfolio.data.id, str(label.known_date), label.column}}
+    tables: dict[str, pl.LazyFrame] = {}
+    for kind in (kind for kind in _LABEL_FILES if kind in files):
+        for file in files[kind]:
+            _check_label_file(file, root, columns, needs[kind], label.rule_columns | {label.column}, kind=kind)
+        _refuse_mixed_types(files[kind], root, {columns.get(one, one) for one in needs[kind] | label.rule_columns})
+        lines = scan(files[kind])
+        present = set(lines.collect_schema())
+        tables[kind] = rename_columns(lines, {ours: theirs for ours, theirs in columns.items() if theirs in present})
+    return LabelTables(**tables)
+
+
+def _check_label_file(
+    file: Path, root: Path, columns: Mapping[str, str], needs: set[str], reads: frozenset[str], *, kind: str
+) -> None:
+    name = file.relative_to(root)
+    with _decoding(file, root) as parquet:
+        present = set(parquet.schema_arrow.names)
+        absent = sorted(one for one in needs if columns.get(one, one) not in present)
+        if absent:
+            raise InputError(
+                f"{name}: column {absent[0]!r} is missing, by which label.{kind} would be read; there are "
+                f"{', '.join(sorted(present)[:8])}"
+            )
+        _decode(parquet, {columns.get(one, one) for one in needs | reads})
+
+
 def _one_table(
-    found: Mapping[str, Sequence[Path]], portfolio: Portfolio, rules: frozenset[str]
-) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """All rows under the portfolio's names, and what had to be done to bring them together."""
-    inputs = {name: rename_columns(scan(files), portfolio.data.inputs[name].columns) for name, files in found.items()}
+    found: Mapping[str, Found], tables: Mapping[str, LabelTables], portfolio: Portfolio, rules: frozenset[str]
+) -> tuple[pl.LazyFrame, tuple[str, ...], Mapping[str, Any]]:
+    """All rows under the portfolio's names, what had to be done to bring them together, facts of the label files."""
+    labelled: dict[str, Labelled] = {}
+    for name, files in found.items():
+        loans = rename_columns(scan(files[LOANS]), portfolio.data.inputs[name].columns)
+        is_derived = portfolio.label.is_derived
+        labelled[name] = attach_labels(loans, tables[name], portfolio, name=name) if is_derived else Labelled(loans)
+    warnings = tuple(warning for one in labelled.values() for warning in one.warnings)
     if not portfolio.data.has_two_inputs:
-        return inputs[""], ()
-    joined = join_inputs(inputs, portfolio, rule_columns=rules)
-    return joined.rows, joined.warnings
+        return labelled[""].rows, warnings, facts_of(labelled)
+    joined = join_inputs({name: one.rows for name, one in labelled.items()}, portfolio, rule_columns=rules)
+    return joined.rows, (*warnings, *joined.warnings), facts_of(labelled)
 
 
 def _rule_columns(portfolio: Portfolio, name: str) -> frozenset[str]:
@@ -177,29 +238,57 @@ def _rule_columns(portfolio: Portfolio, name: str) -> frozenset[str]:
 
 
 def _check_file(
-    file: Path, root: Path, portfolio: Portfolio, rules: frozenset[str], columns: Mapping[str, str], *, key: str
+    file: Path,
+    root: Path,
+    portfolio: Portfolio,
+    rules: frozenset[str],
+    columns: Mapping[str, str],
+    tables: LabelTables,
+    *,
+    key: str,
 ) -> list[SchemaFault]:
     """Schema faults that do not stop; raises InputError for those that do, and for bytes that cannot be decoded."""
     name = file.relative_to(root)
+    with _decoding(file, root) as parquet:
+        whole = _with_hive_columns(parquet.schema_arrow, file, root)
+        schema = rename_fields(whole, columns, file=str(name), key=key)
+        elsewhere = provided_columns(portfolio, tables)
+        faults = compare_schema(schema, portfolio, population_columns=rules, elsewhere=elsewhere)
+        stopping = [fault for fault in faults if fault.stops and fault.column not in _may_lack(portfolio)]
+        if stopping:
+            said = "; ".join(fault.message + _hint_of_outcomes(fault, tables) for fault in stopping)
+            raise InputError(f"{name}: {said}. Correct the file, or the column's name in the TOML")
+        ours = {*rules, *expected_columns(portfolio)}
+        _decode(parquet, {columns.get(one, one) for one in ours})
+    return faults
+
+
+def _hint_of_outcomes(fault: SchemaFault, tables: LabelTables) -> str:
+    is_there = tables.outcomes is not None and fault.column in tables.outcomes.collect_schema()
+    return (
+        " (label.outcomes has it, but what is known after the decision is for the label alone: no feature, segment or "
+        "population may be made of it)"
+        if fault.kind == "missing" and is_there
+        else ""
+    )
+
+
+@contextmanager
+def _decoding(file: Path, root: Path) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file; what cannot be decoded inside the block becomes an InputError that names the file."""
     try:
         with pq.ParquetFile(file) as parquet:
-            whole = _with_hive_columns(parquet.schema_arrow, file, root)
-            schema = rename_fields(whole, columns, file=str(name), key=key)
-            faults = compare_schema(schema, portfolio, population_columns=rules)
-            stopping = [fault.message for fault in faults if fault.stops and fault.column not in _may_lack(portfolio)]
-            if stopping:
-                raise InputError(
-                    f"{name}: " + "; ".join(stopping) + ". Correct the file, or the column's name in the TOML"
-                )
-            ours = {*rules, *expected_columns(portfolio)}
-            wanted = {columns.get(one, one) for one in ours} & set(parquet.schema_arrow.names)
-            for _ in parquet.iter_batches(columns=sorted(wanted)):
-                pass  # decoding is the check: a footer can be whole above broken pages
+            yield parquet
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{name}: not readable as Parquet (truncated or corrupt): {error}. Nothing was trained; deliver it again"
+            f"{file.relative_to(root)}: not readable as Parquet (truncated or corrupt): {error}. Nothing was trained; "
+            "deliver it again"
         ) from error
-    return faults
+
+
+def _decode(parquet: pq.ParquetFile, columns: set[str]) -> None:
+    for _ in parquet.iter_batches(columns=sorted(columns & set(parquet.schema_arrow.names))):
+        pass  # decoding is the check: a footer can be whole above broken pages
 
 
 def _may_lack(portfolio: Portfolio) -> frozenset[str]:

@@ -28,7 +28,7 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded, Months, Portfolio, SplitConfig
 from crossrisk.errors import InputError
-from crossrisk.labels import SOURCE, TARGET
+from crossrisk.labels import GREY, SOURCE, TARGET
 from crossrisk.store import Stage, digest_file, read_json, stage, whole_file, write_json
 from tasks.labels import LABELS
 
@@ -259,7 +259,8 @@ def _last_matured_months(rows: pl.DataFrame, config: SplitConfig) -> tuple[str, 
 
     Raises InputError where there is no such month.
     """
-    known = pl.col("label").is_not_null().mean()
+    # a grey account will never have a label: waiting for it would keep its month from ever maturing
+    known = (pl.col("label").is_not_null() | (pl.col("why_unknown") == GREY).fill_null(False)).mean()
     months = (
         rows.filter(pl.col("population") == TARGET, pl.col("month").is_not_null())
         .group_by("month")

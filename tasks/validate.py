@@ -51,7 +51,7 @@ def validate(loaded: Loaded, ingested: Stage) -> Stage:
         "customer": data.customer,
         "decision_date": data.decision_date,
         "label": portfolio.label.column,
-        "known_date": portfolio.label.known_date,
+        "known_date": portfolio.label.known_column,
     }
     names = [str(loaded.folders.config / name) if name.endswith(".json") else name for name in data.expectations]
     suite = load_suites(names, roles)

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from scipy.special import expit, gammaincinv, logit
 
-from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, Floats, Metric
-from crossrisk.metrics.rows import Scored, normal_quantile, tail
+from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, Floats, Metric, critical_z
+from crossrisk.metrics.rows import Scored, tail
 
 OE_INTERVAL = "gamma (Jeffreys), effective bads"
 WALD_INTERVAL = "Wald, Fisher information"
@@ -106,7 +106,7 @@ def _wald(rows: Scored, fit: tuple[float, float] | None, confidence: float, mini
     if fit is None:
         return rows.metric(None, None, None, minimum=minimum)
     estimate, standard_error = fit
-    half = normal_quantile(confidence) * standard_error
+    half = critical_z(confidence) * standard_error
     return rows.metric(estimate, (estimate - half, estimate + half), WALD_INTERVAL, minimum=minimum)
 
 

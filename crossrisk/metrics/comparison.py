@@ -1,38 +1,58 @@
-"""Contenders judged on the same rows with the same resamples, so that differences are paired.
+"""Contenders judged on the same rows, so that differences are paired; and one of them judged group by group.
 
-Arrays in, frozen results out; no files, no plots. Notation and statuses: `crossrisk.metrics.base`.
+Arrays in, frozen results out; no files, no plots. Notation and statuses: `crossrisk.metrics.base`. How the intervals
+are found stays in `delong`, `kolmogorov` and `resampling` beside this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import polars as pl
+from numpy.typing import ArrayLike
 
-from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, Floats, Metric, Status, status_of
-from crossrisk.metrics.ranking import SortedScores, divide, one_weight
+from crossrisk.metrics.base import (
+    MINIMUM_OF_EACH_CLASS,
+    Floats,
+    Metric,
+    Status,
+    known_rows,
+    read_labels,
+    status_of,
+    undefined_metric,
+)
+from crossrisk.metrics.calibration import observed_expected
+from crossrisk.metrics.delong import PairedAreas, compare_areas, gini_of_auc, metric_of_auc, paired_areas
+from crossrisk.metrics.kolmogorov import ks_of_counts
+from crossrisk.metrics.losses import brier, log_loss
+from crossrisk.metrics.ranking import count_risks
+from crossrisk.metrics.resampling import Spread, normal_limit, paired_bootstrap
+from crossrisk.metrics.rows import scored
 
 METRICS = ("auc", "gini", "ks", "brier", "log_loss", "observed_expected")
 HIGHER_IS_BETTER = frozenset({"auc", "gini", "ks"})
-PROBABILITY_FLOOR = 1e-6
-"""Probabilities are held within [1e-6, 1 - 1e-6] in the log loss."""
-_CELLS_PER_CHUNK = 4_000_000
-"""replicates x rows held at once while resampling: 32 MB an array"""
-_PERCENTILE = "percentile bootstrap"
+_OF_ONE = {"brier": brier, "log_loss": log_loss, "observed_expected": observed_expected}
+"""of one score alone, beside its ranking"""
+MOST_ROWS_RESAMPLED = 200_000
+"""Above, the paired bootstrap gives way to its normal limit, which agrees with it within 1% (tests/golden)."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired difference challenger - champion of one metric on the same rows, with a bootstrap interval."""
+    """Paired difference challenger - champion of one metric on the same rows."""
 
     metric: str
     value: float | None
     low: float | None
     high: float | None
     status: Status
+    p: float | None = None
+    """two-sided, of DeLong's test; None where the interval comes from no test"""
+    interval: str | None = None
+    """how low and high were found; None: there is no interval"""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; undefined numbers are None."""
@@ -41,39 +61,58 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Contenders judged on the same rows with the same resamples, so that differences are paired."""
+    """Contenders judged on the same rows, and what their paired differences need."""
 
     metrics: Mapping[str, Mapping[str, Metric]]
     """contender -> metric -> value with interval"""
-    replicates: Mapping[str, Mapping[str, Floats]]
-    """contender -> metric -> (replicates,)"""
     confidence: float
     """share of every interval"""
+    areas: PairedAreas | None = None
+    """AUCs of the contenders in the order of `metrics`; None where nothing can be judged"""
+    spread: Spread | None = None
+    """of the other metrics; None where nothing can be judged"""
 
     def difference(self, challenger: str, champion: str, metric: str) -> Difference:
-        """Challenger minus champion on the same resamples; percentile interval."""
+        """Challenger minus champion: paired DeLong for AUC and Gini, else the same resamples, or their normal limit.
+
+        Raises:
+            KeyError: an unknown contender or metric.
+        """
         a, b = self.metrics[challenger][metric], self.metrics[champion][metric]
         if a.value is None or b.value is None:
             return Difference(metric, None, None, None, "undefined")
-        low, high = _percentiles(
-            self.replicates[challenger][metric] - self.replicates[champion][metric], self.confidence
-        )
-        return Difference(metric, a.value - b.value, low, high, a.status)
+        if metric in ("auc", "gini"):
+            return self._difference_of_areas(challenger, champion, metric)
+        value = a.value - b.value
+        if challenger == champion:
+            return Difference(metric, value, value, value, a.status, interval="identity")
+        assert self.spread is not None, "a value without its spread"
+        found = self.spread.around(value, metric, challenger, champion, self.confidence)
+        return Difference(metric, value, found.low, found.high, a.status, interval=found.interval)
+
+    def _difference_of_areas(self, challenger: str, champion: str, metric: str) -> Difference:
+        assert self.areas is not None, "an AUC without its variance"
+        first, second = (list(self.metrics).index(name) for name in (challenger, champion))
+        status = self.metrics[challenger][metric].status
+        test = compare_areas(self.areas, first, second, confidence=self.confidence, status=status)
+        scale = 2 if metric == "gini" else 1
+        value, low, high = (None if x is None else scale * x for x in (test.difference, test.low, test.high))
+        return Difference(metric, value, low, high, status, test.p, test.interval)
 
 
 def evaluate(
-    label: NDArray[Any],
-    probabilities: Mapping[str, NDArray[Any]],
+    label: ArrayLike,
+    probabilities: Mapping[str, ArrayLike],
     *,
     replicates: int,
     seed: int,
     confidence: float = 0.95,
     minimum: int = MINIMUM_OF_EACH_CLASS,
 ) -> Evaluation:
-    """Judge contenders on the same rows: values, percentile bootstrap intervals, resamples for paired differences.
+    """Judge contenders on the same rows: values, intervals, and what paired differences need.
 
-    Resampling is stratified by class (m bads, n goods in every resample) for the ranking metrics and the losses; for
-    observed/expected the number of bads is what is uncertain, so there the rows are drawn without strata.
+    Each metric has the interval of its own module. Differences of AUC and Gini come from the paired DeLong test, those
+    of the others from a paired bootstrap, above 200,000 rows its normal limit.
 
     Args:
         label: (N,) 0 or 1.
@@ -86,80 +125,95 @@ def evaluate(
     Raises:
         ValueError: a label other than 0 and 1, or a probability that is not finite or outside [0, 1].
     """
-    y = np.asarray(label, np.float64)
-    if not np.isin(y, (0.0, 1.0)).all():
-        raise ValueError("labels must be 0 or 1 where contenders are judged; unknown labels stay out of the comparison")
-    scores = {name: np.asarray(p, np.float64) for name, p in probabilities.items()}
-    for name, p in scores.items():
-        if p.shape != y.shape or not (np.isfinite(p).all() and ((p >= 0) & (p <= 1)).all()):
-            raise ValueError(f"{name}: expected {y.shape} finite probabilities in [0, 1], got {p.shape} or others")
-    n_bad, n_good = int(y.sum()), int(len(y) - y.sum())
+    bad = read_labels(label)
+    scores = {name: _read_probabilities(name, p, len(bad)) for name, p in probabilities.items()}
+    n_bad, n_good = int(bad.sum()), int((~bad).sum())
     status = status_of(n_bad, n_good, minimum)
     if status == "undefined":
-        undefined = Metric(None, None, None, "undefined", n_bad, n_good)
-        return Evaluation({name: dict.fromkeys(METRICS, undefined) for name in scores}, {}, confidence)
-    ranks = {name: SortedScores(y, p) for name, p in scores.items()}
-    resampled = _resample(y, scores, ranks, replicates, seed)
+        nothing = dict.fromkeys(METRICS, undefined_metric(n_bad, n_good))
+        return Evaluation(dict.fromkeys(scores, nothing), confidence)
+    areas = paired_areas(bad, list(scores.values()))
+    is_large = len(bad) > MOST_ROWS_RESAMPLED
+    spread = normal_limit(bad, scores) if is_large else paired_bootstrap(bad, scores, replicates, seed)
     metrics: dict[str, dict[str, Metric]] = {}
-    for name, p in scores.items():
-        points = _replicate_metrics(y, p, ranks[name], one_weight(len(y)))
-        metrics[name] = {}
-        for key in METRICS:
-            low, high = _percentiles(resampled[name][key], confidence)
-            metrics[name][key] = Metric(float(points[key][0]), low, high, status, n_bad, n_good, _PERCENTILE)
-    return Evaluation(metrics=metrics, replicates=resampled, confidence=confidence)
+    for place, (name, p) in enumerate(scores.items()):
+        auc = metric_of_auc(areas, place, confidence=confidence, minimum=minimum)
+        ks = ks_of_counts(count_risks(bad, p), seed=seed, confidence=confidence, minimum=minimum)
+        metrics[name] = {"auc": auc, "gini": gini_of_auc(auc), "ks": ks.metric}
+        rows = scored(bad, p)
+        for key, measure in _OF_ONE.items():
+            metrics[name][key] = measure(rows, confidence=confidence, minimum=minimum)
+    return Evaluation(metrics, confidence, areas, spread)
 
 
-def _resample(
-    y: Floats,
-    scores: Mapping[str, Floats],
-    ranks: Mapping[str, SortedScores],
+@dataclass(frozen=True)
+class GroupEvaluation:
+    """One score judged on the rows of one group, and the rows that could not judge it."""
+
+    group: Any
+    """its value; None gathers the rows without one"""
+    rows: int
+    """all rows of the group: those that judge, and the two kinds that do not"""
+    unknown_labels: int
+    missing_scores: int
+    metrics: Mapping[str, Metric]
+
+
+def evaluate_groups(
+    group: Sequence[Any] | pl.Series,
+    label: ArrayLike,
+    probability: ArrayLike,
+    *,
     replicates: int,
     seed: int,
-) -> dict[str, dict[str, Floats]]:
-    rng = np.random.default_rng(seed)
-    collected: dict[str, dict[str, list[Floats]]] = {name: {key: [] for key in METRICS} for name in scores}
-    bads, goods = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
-    chunk = max(1, min(replicates, _CELLS_PER_CHUNK // len(y)))
-    for start in range(0, replicates, chunk):
-        size = min(chunk, replicates - start)
-        stratified = np.zeros((size, len(y)), np.float64)
-        stratified[:, bads] = _multinomial(rng, size, len(bads))
-        stratified[:, goods] = _multinomial(rng, size, len(goods))
-        plain = _multinomial(rng, size, len(y))
-        for name, p in scores.items():
-            values = _replicate_metrics(y, p, ranks[name], stratified)
-            values["observed_expected"] = divide(plain @ y, plain @ p)
-            for key in METRICS:
-                collected[name][key].append(values[key])
-    return {name: {key: np.concatenate(parts) for key, parts in by.items()} for name, by in collected.items()}
+    confidence: float = 0.95,
+    minimum: int = MINIMUM_OF_EACH_CLASS,
+) -> tuple[GroupEvaluation, ...]:
+    """Judge one score in every group: segments, months, protected attributes. The rows are split once.
+
+    Groups come sorted, the one of rows without a group last. A group with few rows, one class or no usable row has a
+    status and no exception.
+
+    Args:
+        group: (N,) of one type; None for rows without a group.
+        label: (N,) 0, 1 or missing.
+        probability: (N,) probability of bad; missing or infinite ones are left out and counted.
+        replicates: number of resamples in each group.
+        seed: of the resampling; the same for every group.
+        confidence: share of the interval.
+        minimum: bads and goods below which a group's status is `insufficient`.
+
+    Raises:
+        ValueError: a label other than 0, 1 and missing, a probability outside [0, 1], or different lengths.
+    """
+    columns = {"label": np.asarray(label, np.float64), "probability": np.asarray(probability, np.float64)}
+    lengths = {"group": len(group), **{name: len(values) for name, values in columns.items()}}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"expected one group, label and probability a row, got {lengths}")
+    frame = pl.DataFrame({"group": group, **columns}).sort("group", nulls_last=True)
+    judged = []
+    for rows in frame.partition_by("group", maintain_order=True):
+        known = known_rows(rows["label"].to_numpy(), rows["probability"].to_numpy())
+        evaluation = evaluate(
+            known.label,
+            {"score": known.score},
+            replicates=replicates,
+            seed=seed,
+            confidence=confidence,
+            minimum=minimum,
+        )
+        metrics = evaluation.metrics["score"]
+        judged.append(
+            GroupEvaluation(rows["group"][0], rows.height, known.unknown_labels, known.missing_scores, metrics)
+        )
+    return tuple(judged)
 
 
-def _multinomial(rng: np.random.Generator, size: int, rows: int) -> Floats:
-    """How often each of `rows` rows is drawn in `size` resamples of `rows` draws: (size, rows)."""
-    drawn = rng.integers(0, rows, (size, rows)) + np.arange(size)[:, None] * rows
-    return np.bincount(drawn.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-
-
-def _percentiles(values: Floats, confidence: float) -> tuple[float | None, float | None]:
-    finite = values[np.isfinite(values)]
-    if len(finite) < len(values) * 0.99:  # an interval over the resamples that happened to work would be too short
-        return None, None
-    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def _replicate_metrics(label: Floats, probability: Floats, ranks: SortedScores, weights: Floats) -> dict[str, Floats]:
-    """Every metric (replicates,) under row weights (replicates, N)."""
-    total = weights.sum(axis=1)
-    p = np.clip(probability, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    log_loss = -(label * np.log(p) + (1 - label) * np.log1p(-p))
-    auc = ranks.auc(weights)
-    return {
-        "auc": auc,
-        "gini": 2 * auc - 1,
-        "ks": ranks.ks(weights),
-        "brier": weights @ (probability - label) ** 2 / total,
-        "log_loss": weights @ log_loss / total,
-        "observed_expected": divide(weights @ label, weights @ probability),
-    }
+def _read_probabilities(name: str, probability: ArrayLike, rows: int) -> Floats:
+    p = np.asarray(probability, np.float64)
+    if p.shape != (rows,):
+        raise ValueError(f"{name}: expected one of the probabilities a label, ({rows},), got shape {p.shape}")
+    wrong = rows - int(((p >= 0) & (p <= 1)).sum())  # NaN fails both
+    if wrong:
+        raise ValueError(f"{name}: probabilities must be finite and within [0, 1]; {wrong:,} of {rows:,} are not")
+    return p

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
-from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, Floats, Metric, Status
-from crossrisk.metrics.rows import PROBABILITY_FLOOR, Scored, judge_counts
+from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, PROBABILITY_FLOOR, Floats, Metric, Status
+from crossrisk.metrics.rows import Scored, judge_counts
 
 Sample = Literal["fitting", "out_of_time"]
 

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, Floats, Metric
-from crossrisk.metrics.rows import Scored, normal_quantile
+from crossrisk.metrics.base import MINIMUM_OF_EACH_CLASS, Floats, Metric, critical_z
+from crossrisk.metrics.rows import Scored
 
 LOSS_INTERVAL = "normal, per-row losses"
 SKILL_INTERVAL = "normal, delta method"
@@ -64,4 +64,4 @@ def _mean_loss(rows: Scored, losses: Floats, confidence: float, minimum: int) ->
 
 def _half_width(values: Floats, confidence: float) -> float:
     """Of a normal interval for the mean of independent values."""
-    return normal_quantile(confidence) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return critical_z(confidence) * float(values.std(ddof=1)) / math.sqrt(len(values))

@@ -23,7 +23,7 @@ from crossrisk.metrics.groups import (
     hosmer_lemeshow,
 )
 from crossrisk.metrics.losses import brier, brier_skill, log_loss
-from crossrisk.metrics.rows import Unknown, known_rows, scored
+from crossrisk.metrics.rows import Unknown, is_known, scored
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def assess(
     if grading is not None:
         if len(grading.place) != n + rows.excluded:
             raise ValueError(f"expected a grade for each of {n + rows.excluded} rows, got {len(grading.place)}")
-        grading = Grading(grading.names, grading.place[known_rows(label, probability)])
+        grading = Grading(grading.names, grading.place[is_known(label, probability)])
     return Assessment(
         n_bad=rows.n_bad,
         n_good=rows.n_good,

@@ -10,14 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
-from crossrisk.metrics.base import Floats, Metric, Status
+from crossrisk.metrics.base import PROBABILITY_FLOOR, Floats, Metric, Status
 
 Unknown = Literal["refuse", "exclude"]
-
-PROBABILITY_FLOOR = 1e-6
-"""Where a logarithm is taken, probabilities are held within [1e-6, 1 - 1e-6]."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ def judge_counts(n_bad: int, n_good: int, minimum: int) -> Status:
     return "ok" if min(n_bad, n_good) >= minimum else "insufficient"
 
 
-def known_rows(label: ArrayLike, probability: ArrayLike) -> NDArray[np.bool_]:
+def is_known(label: ArrayLike, probability: ArrayLike) -> NDArray[np.bool_]:
     """(N,) True where label and probability are both finite; null, None and NaN are unknown.
 
     Raises:
@@ -107,15 +103,6 @@ def scored(label: ArrayLike, probability: ArrayLike, *, unknown: Unknown = "refu
             " turned into probabilities first (crossrisk.scoring)"
         )
     return Scored(bad, p, excluded)
-
-
-def normal_quantile(confidence: float) -> float:
-    """Half width of a two-sided normal interval in standard errors: 1.96 for 0.95.
-
-    Raises:
-        ValueError: confidence outside (0, 1).
-    """
-    return float(ndtri(1 - tail(confidence)))
 
 
 def tail(confidence: float) -> float:

@@ -40,12 +40,13 @@ def dates(months: int, year: int = 2024) -> list[date]:
 
 def drafted(rows: pl.LazyFrame, told: Told = Told(population=("product",)), **place):  # noqa: B008 - frozen
     profile = profile_table(rows, told)
-    rules = write_rules({"product": ["card"]})
+    targets = {"product": ["card"]}
+    rules = write_rules(targets)
     dated = profile.the("decision_date")
     counts = count_populations(rows, rules, label=profile.the("label").name, decision_date=dated and dated.name)
     return draft_portfolio(
         profile,
-        Populations(rules, counts),
+        Populations(targets, counts),
         place=Place(**{"path": "loans.parquet", "root": None} | place),
         name="mini",
         suite_file="mini.expectations.json",
@@ -113,10 +114,45 @@ def test_dates_become_ages_under_a_name_that_is_free():
     assert made.features.ages == {"months_since_first_line_date": "first_line"}
 
 
-def test_names_that_a_saved_model_cannot_take_are_left_out_with_the_reason():
-    draft = drafted(loans(**{"net income": np.arange(ROWS), "Income": np.arange(ROWS), "month": np.arange(ROWS)}))
-    assert set(portfolio(draft).data.ignore) == {"net income", "Income", "month"}
-    assert "differ in case alone" in draft.toml
+def test_names_that_no_model_can_take_are_mapped_to_names_of_our_own():
+    numbers = np.arange(ROWS) * 1.0
+    draft = drafted(loans(**{"net income": numbers, "Income": numbers, "month": numbers, "loan_status": "paid"}))
+    made = portfolio(draft)
+    assert made.data.columns == {"net_income": "net income", "income_2": "Income", "month_given": "month"}
+    assert made.features.numeric == ("income", "dpd", "net_income", "income_2", "month_given")
+    assert made.data.ignore == ("loan_status",)
+    assert re.search(r"income_2 = \"Income\"\s+# differs from 'income' in case alone", draft.toml)
+
+
+def test_what_is_said_of_a_column_says_its_name_here():
+    few = pl.when(pl.int_range(pl.len()) < 40).then(pl.col("bad") * 100 + pl.col("loan_id"))
+    draft = drafted(loans().with_columns(few.alias("days (late)")))
+    assert "'days_late' alone ranks" in draft.toml.replace("\n  # ", " ")
+    assert draft.toml.count("days (late)") == 1, "the map alone speaks of the files"
+    assert any("'days_late' alone ranks" in note for note in draft.notes)
+
+
+def test_rules_and_suite_speak_of_the_names_here():
+    rows = loans().rename({"product": "Loan Type", "region": "Region [code]", "bad": "class"})
+    told = Told(label="class", population=("Loan Type",))
+    targets = {"Loan Type": ["card"]}
+    counts = count_populations(rows, write_rules(targets), label="class", decision_date=None)
+    draft = draft_portfolio(
+        profile_table(rows, told), Populations(targets, counts), place=Place("x.parquet", None), name="mini",
+        suite_file="s.json", delivered=date(2025, 3, 9),
+    )  # fmt: skip
+    made = portfolio(draft)
+    assert made.population.target == "loan_type = 'card'"
+    assert (made.label.column, made.data.columns["class_given"]) == ("class_given", "class")
+    named = {rule["kwargs"].get("column") for rule in draft.suite["expectations"]}
+    assert {"loan_type", "region_code"} <= named
+    assert not named & {"Loan Type", "Region [code]"}
+
+
+def test_a_table_without_features_is_refused_by_what_its_columns_are():
+    rows = loans().select("loan_id", "product", "bad")
+    with pytest.raises(ValueError, match=r"no column is left .* 'loan_id' \(id\), 'product' \(population\)"):
+        drafted(rows)
 
 
 def test_without_rules_the_draft_holds_a_place_to_fill_in():
@@ -154,7 +190,7 @@ def test_any_text_comes_back_from_its_toml_string(text):
 def test_no_name_or_path_changes_the_portfolio(name, path, root):
     made = portfolio(drafted(loans(**{name: [None] * ROWS}), path=path, root=root))
     assert (made.name, made.data.path, made.data.root) == ("mini", path, root)
-    assert name in {*made.data.ignore, *made.features.protected}
+    assert name in {*made.data.ignore, *made.features.protected, *made.data.columns.values()}
 
 
 # --- the suite ---

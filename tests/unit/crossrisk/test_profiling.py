@@ -113,11 +113,12 @@ def test_unset_dates_are_no_decision_dates():
     [
         (table(), Told(label="bda"), "no column 'bda'; the nearest is 'bad'"),
         (table(), Told(label="income"), "cannot be the label: expected the numbers 0"),
-        (table().drop("bad"), Told(), "say which one it is with --label COLUMN"),
+        (table().drop("bad"), Told(), "--label COLUMN=VALUE, with the value that means bad"),
+        (table().rename({"bad": "x"}), Told(), r"say which one it is .* of 0 and 1: 'x'"),
         (table().drop("loan_id"), Told(), "with_row_index"),
         (table(loan_id=[1] * ROWS), Told(id="loan_id"), "cannot be the id"),
         (table(), Told(decision_date="income"), "cannot be the decision date"),
-        (table().head(0), Told(), "the data have no row"),
+        (table().head(0), Told(), r"expected rows .* came none \(3 columns\)"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_next_move(rows, told, message):

@@ -19,7 +19,7 @@ from crossrisk import reporting
 from crossrisk.config import GateConfig
 from crossrisk.metrics import METRICS, Metric, curves, evaluate
 from crossrisk.pages import metric_text
-from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between, wilson_interval
+from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between
 from crossrisk.reporting import (
     OUTCOMES,
     cells_by_month,
@@ -479,17 +479,3 @@ def test_cells_add_up_labels_and_keep_words_beside_months() -> None:
 def test_months_between_leaves_no_gap_over_a_new_year() -> None:
     assert months_between("2023-11", "2024-02") == ["2023-11", "2023-12", "2024-01", "2024-02"]
     assert months_between("2024-02", "2024-02") == ["2024-02"]
-
-
-def test_wilson_interval_agrees_with_a_hand_worked_value() -> None:
-    # 10 of 100: middle (0.1 + 0.019207) / 1.038415 = 0.114798, half 0.063585 / 1.038415 = 0.061233 at z^2 = 3.841459
-    low, high = wilson_interval(np.array([0.1]), np.array([100.0]))
-    np.testing.assert_allclose([low[0], high[0]], [0.05523, 0.17437], atol=1e-4)
-
-
-@given(bads=st.integers(0, 50), goods=st.integers(0, 5000))
-def test_wilson_interval_holds_the_share_within_zero_and_one(bads: int, goods: int) -> None:
-    rows = np.array([float(bads + goods)])
-    share = np.array([bads / rows[0]]) if rows[0] else np.array([0.0])
-    low, high = wilson_interval(share, rows)
-    assert 0 <= low[0] <= share[0] <= high[0] <= 1

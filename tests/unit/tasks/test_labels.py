@@ -9,7 +9,7 @@ from builders import TOML, loans, portfolio
 from crossrisk.errors import InputError
 from crossrisk.store import stage
 from tasks.ingest import ingest
-from tasks.labels import LABELS, QUARANTINE, mature_labels
+from tasks.labels import LABELS, QUARANTINE, mature_labels, read_vintages
 
 CONTRACT = TOML + "[label]\n"
 
@@ -69,3 +69,53 @@ def test_dates_after_as_of_are_left_out(tmp_path):
     made, labels = run(portfolio(tmp_path, loans(), overrides=("as_of=2024-06-30",)))
     assert labels["month"].max() == "2024-06"
     assert made.facts["left_out"]["decided after 2024-06-30"] == 300
+
+
+def test_every_unknown_label_is_counted_by_reason_and_population(tmp_path):
+    frame = loans().with_columns(bad=pl.when(pl.col("loan_id") < 4).then(None).otherwise("bad"))
+    overrides = ("label.window_months=6", "label.grey=\"region = 'east'\"", "features.categorical=[]")
+    frame = frame.with_columns(pl.when(pl.col("loan_id") < 10).then(pl.lit("east")).otherwise("region").alias("region"))
+    made, labels = run(portfolio(tmp_path, frame, overrides=overrides))
+    unknown = {name: one["unknown"] for name, one in made.facts["populations"].items()}
+    assert unknown == {"source": {"grey": 5, "unmatured": 150}, "target": {"grey": 5, "unmatured": 150}}
+    assert (labels["label"].is_null() == labels["why_unknown"].is_not_null()).all()
+
+
+STAMPED = TOML + '[features.timestamps]\nbalance_usd = "balance_on"\nregion = "region_on"\n'
+
+
+def stamped(late):
+    day = pl.col("opened_on")
+    is_late = pl.col("loan_id") < late
+    return loans().with_columns(
+        balance_on=pl.when(is_late).then(day + pl.duration(days=1)).otherwise(day), region_on=pl.lit(None, pl.Date)
+    )
+
+
+def test_a_feature_known_after_the_decision_is_refused_with_its_rows(tmp_path):
+    with pytest.raises(InputError, match=r"feature 'balance_usd' was known only after .* opened_on in 7 rows.*deliver"):
+        run(portfolio(tmp_path, stamped(7), toml=STAMPED))
+
+
+def test_a_feature_known_on_the_day_of_the_decision_is_not_refused(tmp_path):
+    assert run(portfolio(tmp_path, stamped(0), toml=STAMPED))[1].height == 600
+
+
+def test_late_features_of_rows_that_are_left_out_do_not_matter(tmp_path):
+    assert run(portfolio(tmp_path, stamped(2), toml=STAMPED), quarantined=(0, 1))[1].height == 598
+
+
+def test_a_negative_age_is_counted_and_refused_only_where_it_is_a_timestamp(tmp_path):
+    frame = loans().with_columns(
+        born=pl.when(pl.col("loan_id") < 3).then(pl.lit(date(2068, 1, 1))).otherwise(pl.lit(date(1990, 1, 1)))
+    )
+    toml = TOML + '[features.ages]\nage_months = "born"\n'
+    made, _ = run(portfolio(tmp_path / "counted", frame, toml=toml))
+    assert made.facts["dates_after_decision"] == {"born": 3}
+    with pytest.raises(InputError, match="feature 'born' was known only after the decision: born is later than"):
+        run(portfolio(tmp_path / "refused", frame, toml=toml + '[features.timestamps]\nborn = "born"\n'))
+
+
+def test_a_portfolio_without_known_dates_has_no_vintages(tmp_path):
+    loaded = portfolio(tmp_path, loans())
+    assert read_vintages(run(loaded)[0], loaded.portfolio) is None

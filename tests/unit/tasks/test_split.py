@@ -54,7 +54,7 @@ def labels(rows=4000, months=12, unknown_share=0.0, customers=None, seed=0):
             "month": month,
             "label": label.set(pl.Series(unknown), None),
         }
-    )
+    ).with_columns(pl.when(pl.col("label").is_null()).then(pl.lit("unmatured")).alias("why_unknown"))
 
 
 def parts(assigned):
@@ -196,6 +196,20 @@ def test_a_refused_split_binds_nothing_and_a_changed_rule_is_said(tmp_path):
 def split_portfolio(loaded):
     validated = stage(loaded.folders.stages, "validate", {}, lambda _: {})
     return split_populations.fn(loaded, mature_labels.fn(loaded, ingest.fn(loaded), validated))
+
+
+def test_grey_accounts_keep_no_month_from_maturing_and_are_never_learnt_or_judged():
+    is_grey = pl.col("id") % 5 == 2  # one in five, far above 1 - matured_share
+    grey = labels().with_columns(
+        pl.when(~is_grey).then("label").alias("label"),
+        pl.when(is_grey).then(pl.lit("grey")).otherwise("why_unknown").alias("why_unknown"),
+    )
+    form = portfolio("[split]\ntarget_test_last_months = 3\n")
+    assigned = assign(grey, form, None).rows
+    test = assigned.filter(pl.col("part") == "target_test")
+    assert set(test["month"]) == {"2024-10", "2024-11", "2024-12"}
+    assert not assigned.filter(pl.col("part").is_in(["target_test", "source_fit", "source_stop"]), is_grey).height
+    assert not assigned.filter(is_grey)["label_used"].any()
 
 
 def test_unmatured_labels_are_never_used_and_never_tested_on():

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crossrisk.metrics.rows import known_rows, normal_quantile, scored
+from crossrisk.metrics.rows import is_known, scored, tail
 
 
 def test_rows_count_their_classes() -> None:
@@ -30,7 +30,7 @@ def test_unknown_rows_are_excluded_only_on_request_and_counted() -> None:
     rows = scored(pl.Series([1, None, 0, 0]), pl.Series([0.5, 0.1, None, 0.3]), unknown="exclude")
     assert (rows.n_bad, rows.n_good, rows.excluded) == (1, 1, 2)
     assert rows.probability.tolist() == [0.5, 0.3]
-    assert known_rows([1, None, 0, 0], [0.5, 0.1, None, 0.3]).tolist() == [True, False, False, True]
+    assert is_known([1, None, 0, 0], [0.5, 0.1, None, 0.3]).tolist() == [True, False, False, True]
 
 
 def test_misspelt_permission_to_exclude_is_none() -> None:
@@ -58,4 +58,4 @@ def test_rows_need_a_label_and_a_probability_each(label, probability) -> None:
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
 def test_confidence_is_a_share(confidence: float) -> None:
     with pytest.raises(ValueError, match=r"such as 0\.95"):
-        normal_quantile(confidence)
+        tail(confidence)
