@@ -1,7 +1,8 @@
-"""The run told as one JSON document, one self-contained HTML page made from it alone, and Prefect artifacts.
+"""The run told as one JSON document, pages made from it alone, and Prefect artifacts.
 
-`build_result` gathers what the stages found; the page is drawn by `crossrisk.reporting`. Nothing is computed here that
-the decision rests on.
+`build_result` gathers what the stages found; the page is drawn by `crossrisk.reporting`, decision memo and model card
+from the same document by `crossrisk.memo` and `crossrisk.model_card`. Nothing is computed here that the decision rests
+on.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from prefect.context import TaskRunContext
 
 from crossrisk.config import POOLED, Loaded, Portfolio, expiry
 from crossrisk.labels import SOURCE, TARGET
+from crossrisk.memo import build_memo, render_memo_html, render_memo_markdown
 from crossrisk.metrics import curves
+from crossrisk.model_card import build_card, render_card_html, render_card_markdown
+from crossrisk.registry import Registry, read_manifest
 from crossrisk.reporting import contender_rows, render_report, summarise
-from crossrisk.store import Stage, read_json, write_json, write_text
+from crossrisk.store import Stage, code_digest, read_json, write_json, write_text
 from tasks.breakdowns import CHAMPION
 from tasks.calibrate import PREDICTIONS
 from tasks.compare import JUDGED
@@ -46,7 +50,10 @@ def report(
     requested_by: str,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Write runs/<run_id>/report.html and report.json; the JSON document is the run's result."""
+    """Write report, decision memo and model card into runs/<run_id>/; report.json is the run's result.
+
+    Memo and card are HTML, Markdown and JSON each, made from the result alone.
+    """
     folder = loaded.folders.runs / run_id
     result = build_result(loaded, run_id, stages, trained, decided, published, requested_by, seconds)
     result["paths"] = {
@@ -55,13 +62,30 @@ def report(
         "report": str(folder / "report.html"),
         "json": str(folder / "report.json"),
         "validation": str(folder / "validation.html"),
+        "memo": str(folder / "memo.html"),
+        "memo.md": str(folder / "memo.md"),
+        "memo.json": str(folder / "memo.json"),
+        "card": str(folder / "model_card.html"),
+        "card.md": str(folder / "model_card.md"),
+        "card.json": str(folder / "model_card.json"),
     }
+    _write_memo_and_card(result, folder)
     write_text(folder / "report.html", render_report(result))
     write_json(folder / "report.json", result)
     if TaskRunContext.get() is not None:
         _tell_prefect(result)
     logger.info("report at %s", folder / "report.html")
     return result
+
+
+def _write_memo_and_card(result: Mapping[str, Any], folder: Path) -> None:
+    memo, card = build_memo(result), build_card(result)
+    write_text(folder / "memo.html", render_memo_html(memo))
+    write_text(folder / "memo.md", render_memo_markdown(memo))
+    write_json(folder / "memo.json", memo)
+    write_text(folder / "model_card.html", render_card_html(card))
+    write_text(folder / "model_card.md", render_card_markdown(card))
+    write_json(folder / "model_card.json", card)
 
 
 def build_result(
@@ -91,12 +115,14 @@ def build_result(
         "champion": {
             "before": compared["champion"],
             "before_contender": compared["champion_contender"],
+            "manifest": _champion_facts(loaded, compared["champion"]),
             "after": published.champion,
         },
         "verified_difference": facts["candidate"]["largest_difference"],
         "checks": [check.to_json() for check in decision.checks],
         "evidence": decided.evidence.to_json(),
-        "candidate": {key: facts["candidate"][key] for key in ("size_mb", "latency")},
+        "candidate": {key: facts["candidate"][key] for key in ("size_mb", "latency", "files")},
+        "code": code_digest(),
         "diagnosis": facts["diagnosed"],
         "contenders": compared["metrics"],
         "contender_facts": _contender_facts(portfolio, trained, facts),
@@ -126,6 +152,14 @@ def build_result(
         "reused": sorted(name for name, made in {**stages, **trained}.items() if made.reused),
         "seconds": dict(seconds),
     }
+
+
+def _champion_facts(loaded: Loaded, version: int | None) -> dict[str, Any] | None:
+    """What memo and card say of the version before; of one that an earlier release published, some may be None."""
+    if version is None:
+        return None
+    manifest = read_manifest(Registry(loaded.folders.registry), version)
+    return {key: manifest.get(key) for key in ("as_of", "run_id", "expires", "metrics", "config")}
 
 
 def _contender_facts(

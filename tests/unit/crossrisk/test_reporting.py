@@ -8,20 +8,18 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pytest
+from documents import CONTENDERS, Json, document, group_line, split_facts, undefined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossrisk import reporting
-from crossrisk.config import GateConfig
-from crossrisk.metrics import METRICS, Metric, curves, evaluate
+from crossrisk.metrics import METRICS
 from crossrisk.pages import metric_text
 from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between
 from crossrisk.reporting import (
-    OUTCOMES,
     cells_by_month,
     contender_lines,
     contender_rows,
@@ -30,194 +28,6 @@ from crossrisk.reporting import (
 )
 
 HOSTILE = "<script>alert(1)</script>&\"'$x$|"
-CONTENDERS = ("source_logistic", "source_forest", "pooled_boosted", "dan")
-
-Json = dict[str, Any]
-
-
-# --- a document ---
-
-
-def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, rows: int = 600) -> Json:
-    """A plausible result: the last contender ranks best and is the challenger; months 2024-01 to 2024-06."""
-    rng = np.random.default_rng(3)
-    label = (rng.random(rows) < 0.15).astype(np.int8)
-    judged = {
-        name: 1 / (1 + np.exp(1.9 - rank / len(names) * label - rng.normal(0, 0.7, rows)))
-        for rank, name in enumerate([*(["champion"] if champion else []), *names])
-    }
-    evaluation = evaluate(label, judged, replicates=100, seed=1)
-    challenger = names[-1]
-    drawn = [challenger, *(["champion"] if champion else [])]
-    return {
-        "schema_version": 1,
-        "run_id": "2024-09-30-abcd1234",
-        "portfolio": "toy",
-        "as_of": "2024-09-30",
-        "preset": "honest",
-        "verdict": "promote" if champion else "bootstrap",
-        "reasons": [f"AUC of {challenger}: better beyond noise"],
-        "challenger": challenger,
-        "version": 1727697600,
-        "champion": {
-            "before": 1725019200 if champion else None,
-            "before_contender": "source_logistic" if champion else None,
-            "after": 1727697600,
-        },
-        "verified_difference": 6.1e-8,
-        "contenders": {name: {k: m.to_json() for k, m in by.items()} for name, by in evaluation.metrics.items()},
-        "contender_facts": {
-            name: {
-                "fitted": True,
-                "reason": None,
-                "publishable": not name.startswith("pooled"),
-                "select_auc": 0.6,
-                "calibration": {"intercept": -0.1, "slope": 0.9},
-            }
-            for name in names
-        },
-        "differences": {k: evaluation.difference(challenger, "champion", k).to_json() for k in METRICS}
-        if champion
-        else {},
-        "checks": [
-            {"rule": "auc floor", "limit": "the AUC interval starts above 0.500", "found": "0.61", "outcome": o}
-            for o in OUTCOMES
-        ],
-        "evidence": {},
-        "candidate": {"size_mb": 1.2, "latency": {"median_ms": 2.0, "p95_ms": 3.0, "calls": 200}},
-        "diagnosis": {"leaks": [], "drivers_shift": None},
-        "judged": {
-            "part": "target_test",
-            "rows": rows,
-            "bads": int(label.sum()),
-            "months": ["2024-06"],
-            "look": 1,
-            "notes": [],
-        },
-        "forest_spread": [{"auc": 0.61, "ks": 0.17}, {"auc": 0.62, "ks": 0.18}],
-        "article": None,
-        "segments": [_segment("purpose", "car", 0.63), _segment("purpose", "house", None)],
-        "protected": [_segment("sex", "f", 0.6)],
-        "swap_set": [],
-        "gate_confidence": 0.95,
-        "cutoff": {
-            "probability": 0.25,
-            "table": [{"model": challenger, "approved_share": 0.71, "approved_bad_rate": None}],
-        },
-        "gate": GateConfig(replicates=100).model_dump(mode="json"),
-        "input": {
-            "rows": 1300,
-            "files": [{"path": "loans.parquet", "sha256": "ab" * 32}],
-            "populations": {"source": 700, "target": 500, "neither": 100},
-            "months": _months(),
-            "warnings": ["column 'extra' is not used"],
-        },
-        "validation": _validation(),
-        "labels": {
-            "left_out": {"of no population": 100},
-            "populations": {
-                "source": {"rows": 700, "matured": 700, "bads": 70},
-                "target": {"rows": 500, "matured": 400, "bads": 60},
-            },
-        },
-        "split": _split(),
-        "features": {"outputs": 12, "dropped": ["flat"]},
-        "curves": {name: {k: v.tolist() for k, v in vars(curves(label, judged[name])).items()} for name in drawn},
-        "histograms": {
-            "edges": [0.0, 0.1, 0.2, 0.3],
-            "shares": {"source": [0.5, 0.3, 0.2], "target": [0.4, 0.4, 0.2], "judged": [0.3, 0.4, 0.3]},
-        },
-        "training": _training() if "dan" in names else None,
-        "reused": ["ingest"],
-        "seconds": {"ingest": 0.4, "train dan": 31.2},
-        "paths": {"model": None, "report": "runs/x/report.html", "validation": "runs/x/validation.html"},
-    }
-
-
-def _months() -> list[Json]:
-    months = [f"2024-0{number}" for number in range(1, 7)]
-    return [
-        {"population": population, "month": month, "rows": 100, "matured": matured, "bads": 12}
-        for population, matured in (("source", 100), ("target", 80), ("neither", 50))
-        for month in months
-    ]
-
-
-def _segment(column: str, name: str, auc: float | None) -> Json:
-    known = Metric(auc, None, None, "ok" if auc else "insufficient", 40 if auc else 20, 160)
-    return {
-        "column": column,
-        "segment": name,
-        "rows": 200,
-        "bads": known.n_bad,
-        "bad_rate": 0.1,
-        "mean_probability": 0.12,
-        "status": known.status,
-        "auc": known.to_json(),
-        "observed_expected": Metric(0.83, 0.6, 1.1, known.status, known.n_bad, 160).to_json(),
-        "approved_share": 0.7,
-        "goods_approved": 0.72,
-        "bads_approved": 0.5,
-        "approval_ratio": 0.98,
-    }
-
-
-def _validation() -> Json:
-    check = {"type": "expect", "columns": ["income"], "why": "no income is negative", "owner": "data", "observed": None}
-    failed = {"action": "warn", "success": False, "unexpected_count": 3, "unexpected_share": 0.002}
-    held = {"action": "stop", "success": True, "unexpected_count": 0, "unexpected_share": 0.0}
-    return {
-        "outcome": "pass",
-        "reasons": [],
-        "rows": 1300,
-        "quarantined_ids": 0,
-        "quarantined_share": 0.0,
-        "results": [
-            {"rule": "id-unique", **check, **held, "examples": [], "error": None},
-            {"rule": "income-positive", **check, **failed, "examples": [-1], "error": None},
-        ],
-        "skipped": [{"rule": "customer-not-null", "reason": "no customer"}],
-    }
-
-
-def _split() -> Json:
-    count = {"rows": 300, "labelled": 300, "bads": 40, "bads_used": 40}
-    window = {"first_month": "2024-01", "last_month": "2024-03"}
-    parts = ("source_fit", "source_stop", "target_fit", "target_select", "target_test")
-    return {
-        "parts": {part: count | window for part in parts},
-        "strata": [
-            {"stratum": "source 2024-01 0", "part": "source_fit", "rows": 90},
-            {"stratum": "source 2024-01 1", "part": "source_fit", "rows": 10},
-            {"stratum": "source merged 1", "part": "source_stop", "rows": 4},
-            {"stratum": "target 2024-03 unknown", "part": "target_test", "rows": 55},
-        ],
-        "notes": ["source: cells below 10 customers merged"],
-        "earlier": None,
-    }
-
-
-def _training() -> Json:
-    steps = list(range(40))
-    history = {
-        "step": steps,
-        "total_loss": [0.7 - s / 100 for s in steps],
-        "classification_loss": [0.6 - s / 100 for s in steps],
-        "mmd": [0.1] * 40,
-        "mmd_weight": [s / 40 for s in steps],
-        "evaluation_step": [20, 40],
-        "stop_auc": [0.6, 0.62],
-        "stop_ks": [0.2, 0.21],
-        "mmd_unbiased": [],
-        "mmd_no_shift_band": [],
-    }
-    training = {"seed": 1, "best_step": 40, "stopped_step": 40, "stop_reason": "max_steps", "history": history}
-    candidates = [{"mmd_weight": w, "stop_auc": 0.62 - w / 50, "trainings": [training]} for w in (0.0, 0.1, 1.0)]
-    return {"schema_version": 1, "chosen_mmd_weight": 0.1, "candidates": candidates}
-
-
-def _undefined() -> Json:
-    return {"value": None, "low": None, "high": None, "status": "undefined", "n_bad": 0, "n_good": 9}
 
 
 class _Page(HTMLParser):
@@ -274,7 +84,7 @@ def test_page_fetches_nothing_and_runs_nothing(page_with_champion: str) -> None:
         for name, value in attributes.items()
         if name in ("href", "src", "xlink:href") and not str(value).startswith("#")
     ]
-    assert leading_out == ["validation.html"]
+    assert leading_out == ["memo.html", "model_card.html", "validation.html"]
 
 
 def test_page_repeats_no_id_within_itself_with_another_meaning(page_with_champion: str) -> None:
@@ -290,7 +100,7 @@ def _hostile_contender(name: str) -> Json:
 
 
 def _hostile_segment(name: str) -> Json:
-    return document(("source_logistic",)) | {"segments": [_segment(name, name, 0.6)]}
+    return document(("source_logistic",)) | {"segments": [group_line(name, name, 0.6)]}
 
 
 def _hostile_texts(name: str) -> Json:
@@ -348,7 +158,7 @@ def test_verdict_of_a_later_release_is_shown_by_its_own_word(words_of: Callable[
 
 def test_undefined_metrics_are_dashes_with_their_status() -> None:
     one_class = document(("source_logistic",)) | {"curves": {}}
-    one_class["contenders"]["source_logistic"] = dict.fromkeys(METRICS, _undefined())
+    one_class["contenders"]["source_logistic"] = dict.fromkeys(METRICS, undefined())
     text = _Page(render_report(one_class)).text
     assert "– undefined" in text
     assert "one class only" in text
@@ -432,7 +242,7 @@ def test_contender_rows_say_what_each_is() -> None:
 
 def test_contender_rows_are_plain_json() -> None:
     result = document(("source_logistic",))
-    result["contenders"]["source_logistic"]["ks"] = _undefined()
+    result["contenders"]["source_logistic"]["ks"] = undefined()
     row = json.loads(json.dumps(contender_rows(result), allow_nan=False))[0]
     assert row["ks"] is None
     assert row["ks_interval"] is None
@@ -464,12 +274,12 @@ def test_metric_text_shows_interval_and_doubt() -> None:
     found = {"value": 0.6182, "low": 0.6041, "high": 0.6319, "status": "ok"}
     assert metric_text(found, 3) == "0.618 (0.604–0.632)"
     assert metric_text(found | {"status": "insufficient"}, 2) == "0.62 (0.60–0.63) insufficient"
-    assert metric_text(_undefined(), 3) == "– undefined"
+    assert metric_text(undefined(), 3) == "– undefined"
     assert metric_text(None, 3) == "–"
 
 
 def test_cells_add_up_labels_and_keep_words_beside_months() -> None:
-    assert cells_by_month(_split()["strata"]) == [
+    assert cells_by_month(split_facts()["strata"]) == [
         ("source_fit", "2024-01", 100),
         ("source_stop", "merged", 4),
         ("target_test", "2024-03", 55),
