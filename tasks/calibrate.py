@@ -46,13 +46,12 @@ def calibrate(loaded: Loaded, encoded: Stage, fitted: Stage, trained: Mapping[st
         for name, made in present.items():
             contender = load_contender(made.folder)
             raw = contender.raw_logit(rows.x)
-            calibration = fit_calibration(
-                raw[chooses], rows.label[chooses].astype(np.int8), shift=_prior_shift(name, rows, made)
-            )
+            shift = _prior_shift(name, rows, made)
+            calibration = fit_calibration(raw[chooses], rows.label[chooses].astype(np.int8), shift=shift)
             (folder / name).mkdir()
             save_contender(dataclasses.replace(contender, calibration=calibration), folder / name)
             columns[name] = sigmoid(calibration.intercept + calibration.slope * raw)
-            facts[name] = dataclasses.asdict(calibration)
+            facts[name] = {**dataclasses.asdict(calibration), "prior_shift": shift}
         pl.DataFrame(columns).write_parquet(folder / PREDICTIONS, compression="zstd")
         return {"calibrations": facts, "select_bads": int(rows.label[chooses].sum())}
 

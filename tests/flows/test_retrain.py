@@ -72,7 +72,8 @@ def test_every_step_is_a_task_that_ran_under_its_name(first_run):
     _, result = first_run
     assert list(result["seconds"]) == [
         "ingest", "validate", "mature labels", "row-wise features", "split", "fit encodings", "apply encodings",
-        "train source_logistic", "train dan", "calibrate", "compare", "decide", "publish", "report",
+        "train source_logistic", "train dan", "calibrate", "diagnose shift", "compare", "stage the candidate", "decide",
+        "publish", "report",
     ]  # fmt: skip
 
 
