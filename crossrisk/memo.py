@@ -64,7 +64,7 @@ def build_memo(result: Document) -> Json:
         **{key: result[key] for key in ("run_id", "portfolio", "as_of", "preset", "challenger", "requested_by")},
         "recommendation": _recommend(result),
         "headline": _headline(result),
-        "leaks": list(result["diagnosis"]["leaks"]),
+        "leaks": list(result["leaks"]["leaks"]),
         "replacement": _replacement(result),
         "populations": describe_populations(result),
         "label": describe_label(result),

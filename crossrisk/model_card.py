@@ -104,7 +104,7 @@ def build_card(result: Document) -> Json:
         "diagnosis": describe_diagnosis(result),
         "explanation": "Not yet: no importance of a feature and no reasons for a single customer are computed.",
         "fairness": [dict(line) for line in result["protected"]],
-        "limits": [*(f"Possible leak: {leak}" for leak in result["diagnosis"]["leaks"]), *list_limits(result)],
+        "limits": [*(f"Possible leak: {leak}" for leak in result["leaks"]["leaks"]), *list_limits(result)],
         "monitoring": _plan_monitoring(result),
         "changes": _list_changes(result),
     }

@@ -172,7 +172,7 @@ def describe_diagnosis(result: Document) -> Json:
     diagnosis = result["diagnosis"]
     sentences = [text for text in (diagnosis.get("meaning"), *diagnosis.get("sentences", ())) if text]
     return {
-        "drivers_shift": diagnosis.get("drivers_shift"),
+        "drivers_shift": diagnosis.get("risk_drivers"),
         "sentences": sentences or ["Not diagnosed in this run."],
     }
 
@@ -337,7 +337,7 @@ def _unmeasured(result: Document) -> list[str]:
     # an undecided primary rule is insufficient evidence, and was measured
     unknown = [one["rule"] for one in result["checks"] if one["outcome"] == "unknown" and one["rule"] != "primary"]
     missing = [f"{rule} (see the gate)" for rule in unknown]
-    if result["diagnosis"].get("drivers_shift") is None:
+    if result["diagnosis"].get("risk_drivers") is None:
         missing.append("whether risk drivers differ between the populations")
     if not result["config"]["use"]["segments"]:
         missing.append("segments (none configured)")

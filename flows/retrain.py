@@ -18,10 +18,11 @@ from tasks.calibrate import calibrate
 from tasks.candidate import stage_candidate
 from tasks.compare import compare
 from tasks.decide import make_decision
-from tasks.diagnose import diagnose_shift
+from tasks.diagnose import diagnose
 from tasks.features import apply_encodings, fit_encodings, make_row_features
 from tasks.ingest import ingest
 from tasks.labels import mature_labels
+from tasks.leaks import check_leaks
 from tasks.publish import publish
 from tasks.report import report
 from tasks.split import split_populations
@@ -66,6 +67,7 @@ def retrain(
         labels = run.step("mature labels", mature_labels, loaded, ingested, validated)
         rows = run.step("row-wise features", make_row_features, loaded, ingested, labels)
         split = run.step("split", split_populations, loaded, labels)
+        leaks = run.step("check leaks", check_leaks, loaded, rows, split)
         plan = run.step("fit encodings", fit_encodings, loaded, rows, split)
         encoded = run.step("apply encodings", apply_encodings, loaded, rows, split, plan)
 
@@ -77,17 +79,18 @@ def retrain(
                 trained[name] = run.step(f"train {name}", train_baseline, loaded, name, encoded, plan)
         calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
 
-        diagnosed = run.step("diagnose shift", diagnose_shift, loaded, ingested, encoded, plan, split, calibrated)
+        diagnosed = run.step("diagnose shift", diagnose, loaded, rows, encoded, plan, calibrated)
         network = trained.get("dan")
         compared = run.step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network)
         candidate = run.step("stage the candidate", stage_candidate, loaded, plan, calibrated, compared)
-        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed)
+        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed, leaks)
         stages = {
             "ingest": ingested,
             "validate": validated,
             "labels": labels,
             "rows": rows,
             "split": split,
+            "leaks": leaks,
             "plan": plan,
             "encoded": encoded,
             "calibrated": calibrated,

@@ -81,7 +81,7 @@ def compare(
     comparison = digest_of({"calibrated": calibrated.digest, "champion": version})
     look = count_look(read_ledger(registry), champion=version, months=months, comparison=comparison)
 
-    drivers_differ = diagnosed.facts["drivers_shift"] == "large"
+    drivers_differ = diagnosed.facts["blocks_transfer"]
 
     def build(folder: Path) -> dict[str, Any]:
         _write_raw_rows(loaded, ingested, fitted, champion, untouched["id"], folder)

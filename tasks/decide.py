@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,11 @@ class Decided:
 
 
 @task(name="decide", cache_policy=NO_CACHE)
-def make_decision(loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: Stage) -> Decided:
+def make_decision(loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: Stage, leaks: Stage) -> Decided:
     """Apply the gate to the comparison; under preset `article` the network is published whatever it says."""
-    evidence = gather_evidence(loaded, compared.facts, candidate.facts, diagnosed.facts)
+    evidence = gather_evidence(
+        loaded, compared.facts, candidate.facts, diagnosed.facts["risk_drivers"], leaks.facts["leaks"]
+    )
     is_articles = loaded.portfolio.preset == "article" and evidence.challenger == "dan"
     decision = (decide_as_article if is_articles else decide)(evidence, loaded.portfolio.gate)
     logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
@@ -37,9 +39,13 @@ def make_decision(loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: 
 
 
 def gather_evidence(
-    loaded: Loaded, compared: Mapping[str, Any], candidate: Mapping[str, Any], diagnosed: Mapping[str, Any]
+    loaded: Loaded,
+    compared: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    drivers_shift: str,
+    leaks: Sequence[str],
 ) -> Evidence:
-    """The gate's evidence, from the facts of three stages."""
+    """The gate's evidence, from the facts of the stages."""
     challenger = compared["challenger"]
     return Evidence.from_json(
         {
@@ -56,8 +62,8 @@ def gather_evidence(
             "source_auc_fall": compared["source_auc_fall"],
             "latency_p95_ms": candidate["latency"]["p95_ms"],
             "size_mb": candidate["size_mb"],
-            "leaks": diagnosed["leaks"],
-            "drivers_shift": diagnosed["drivers_shift"],
+            "leaks": leaks,
+            "drivers_shift": drivers_shift,
             "look": compared["look"],
         }
     )

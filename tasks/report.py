@@ -124,6 +124,7 @@ def build_result(
         "candidate": {key: facts["candidate"][key] for key in ("size_mb", "latency", "files")},
         "code": code_digest(),
         "diagnosis": facts["diagnosed"],
+        "leaks": facts["leaks"],
         "contenders": compared["metrics"],
         "contender_facts": _contender_facts(portfolio, trained, facts),
         "differences": compared["differences"],

@@ -105,7 +105,8 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
             "files": {"saved_model.pb": "cd" * 32},
         },
         "code": "0123456789abcdef",
-        "diagnosis": {"leaks": [], "drivers_shift": None},
+        "leaks": {"leaks": [], "strongest": {}},
+        "diagnosis": {"risk_drivers": None},
         "judged": {
             "part": "target_test",
             "rows": rows,

@@ -71,9 +71,9 @@ def test_the_first_run_bootstraps_a_model_and_leaves_a_report(first_run):
 def test_every_step_is_a_task_that_ran_under_its_name(first_run):
     _, result = first_run
     assert list(result["seconds"]) == [
-        "ingest", "validate", "mature labels", "row-wise features", "split", "fit encodings", "apply encodings",
-        "train source_logistic", "train dan", "calibrate", "diagnose shift", "compare", "stage the candidate", "decide",
-        "publish", "report",
+        "ingest", "validate", "mature labels", "row-wise features", "split", "check leaks", "fit encodings",
+        "apply encodings", "train source_logistic", "train dan", "calibrate", "diagnose shift", "compare",
+        "stage the candidate", "decide", "publish", "report",
     ]  # fmt: skip
 
 

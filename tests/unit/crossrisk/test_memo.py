@@ -37,9 +37,10 @@ def nine_contenders() -> Json:
     result["protected"] = [group_line("zip3", f"{i:03}", 0.6 if i < 5 else None) for i in range(800)]
     for line in [*result["segments"], *result["protected"]]:
         line["auc"] |= {"low": 0.512, "high": 0.688}
+    leak = "'payments_usd' alone ranks bads and goods with AUC 0.912 (at least 0.905; 94 bads and 506 goods)"
+    result["leaks"]["leaks"] = [leak]
     result["diagnosis"] = {
-        "leaks": ["'payments_usd' alone ranks bads and goods with AUC 0.912 (at least 0.905; 94 bads and 506 goods)"],
-        "drivers_shift": "small",
+        "risk_drivers": "small",
         "meaning": "Risk drivers differ little between the populations.",
         "sentences": [f"Finding {i}: source and target differ by {i / 7:.3f} (0.101 to 0.203)." for i in range(5)],
     }
@@ -404,7 +405,8 @@ def hostile() -> Json:
     result["portfolio"] = result["run_id"] = result["requested_by"] = HOSTILE
     result["config"]["population"] = {"source": HOSTILE, "target": HOSTILE}
     result["config"]["label"]["event"] = HOSTILE
-    result["diagnosis"] = {"leaks": [HOSTILE], "drivers_shift": None, "sentences": [HOSTILE]}
+    result["leaks"]["leaks"] = [HOSTILE]
+    result["diagnosis"] = {"risk_drivers": None, "sentences": [HOSTILE]}
     result["champion"]["before_contender"] = HOSTILE
     result["checks"][0] |= {"rule": HOSTILE, "limit": HOSTILE, "found": HOSTILE}
     return result

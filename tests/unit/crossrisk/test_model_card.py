@@ -177,7 +177,7 @@ def test_manifest_of_an_earlier_release_without_metrics_is_no_obstacle() -> None
 
 def test_leak_is_the_first_limit() -> None:
     result = document()
-    result["diagnosis"]["leaks"] = ["'payments' alone ranks bads"]
+    result["leaks"]["leaks"] = ["'payments' alone ranks bads"]
     assert build_card(result)["limits"][0] == "Possible leak: 'payments' alone ranks bads"
 
 

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from documents import CONTENDERS, Json, document, group_line, split_facts, undefined
 from hypothesis import given, settings
