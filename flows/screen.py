@@ -19,6 +19,8 @@ WITH_INTERVAL = ("auc", "ks", "observed_expected")
 """the other metrics' intervals are in the report: a terminal is not wide enough"""
 STYLES = {"challenger": "bold", "reference": "dim", "champion": "italic"}
 WIDTH_OF_PIPES = 150
+SHOWN_PATHS = ("model", "pending", "report", "memo", "card")
+"""the others, twins in other forms, are in --json and beside these"""
 
 
 def show_result(result: Mapping[str, Any]) -> None:
@@ -36,8 +38,9 @@ def show_result(result: Mapping[str, Any]) -> None:
     for reason in result["reasons"]:
         console.print(Text(f"  {reason}"))
     console.print()
-    for name, path in result["paths"].items():
-        console.print(Text(f"{name:<10} {path}"), soft_wrap=True)
+    for name in SHOWN_PATHS:
+        if result["paths"][name]:
+            console.print(Text(f"{name:<8} {result['paths'][name]}"), soft_wrap=True)
     seconds = result["seconds"]
     console.print(f"\nseconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
     console.print(f"all steps {sum(seconds.values()):.1f}")
