@@ -57,6 +57,11 @@ def decide(evidence: Evidence, gate: GateConfig) -> Decision:
     checks = check_rules(evidence, gate)
     primary = check_primary(evidence, gate)
     verdict, reasons = _read(evidence, gate, checks, primary)
+    if evidence.drivers_shift == "large" and not evidence.borrows:
+        reasons.append(
+            "do not transfer: risk drivers differ between the populations, and no contender that borrows leads the "
+            "target's own beyond noise"
+        )
     return Decision(verdict, evidence.challenger, tuple(reasons), (primary, *checks))
 
 

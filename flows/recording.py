@@ -5,11 +5,12 @@ However a run ends, its folder says so (`crossrisk.runs`); what the steps do sta
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,9 +41,9 @@ def run_name() -> str:
     return "-".join(filter(None, parts))
 
 
-def requester(given: str, environ: Mapping[str, str]) -> str:
+def requester(given: str) -> str:
     """Who asked for a run: the name given, else the login name of the process. Typed, not authenticated."""
-    return given.strip() or environ.get("LOGNAME") or environ.get("USER") or "unknown"
+    return given.strip() or getpass.getuser()
 
 
 @dataclass

@@ -98,7 +98,7 @@ def retrain(
             "compared": compared,
             "candidate": candidate,
         }
-        asked = requester(requested_by, os.environ)
+        asked = requester(requested_by)
         published = run.step("publish", publish, loaded, decided, stages, run.id, asked)
         result = run.step("report", report, loaded, run.id, stages, trained, decided, published, asked, run.seconds)
         run.finish(decided.decision.verdict)
