@@ -71,7 +71,7 @@ def stage_candidate(loaded: Loaded, fitted: Stage, calibrated: Stage, compared: 
         }
 
     inputs = {
-        "compared": compared.digest,
+        "judged": compared.facts["judged_ids"],  # and not the comparison's digest: another gate exports nothing else
         "challenger": challenger,
         "calibrated": calibrated.digest,
         "plan": fitted.digest,

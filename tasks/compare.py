@@ -102,6 +102,7 @@ def compare(
             "rows": judged.height,
             "bads": bads,
             "months": months,
+            "judged_ids": digest_of(judged["id"].to_list()),
             "comparison": comparison,
             "look": look,
             "metrics": {n: {k: m.to_json() for k, m in by.items()} for n, by in evaluation.metrics.items()},

@@ -218,13 +218,20 @@ def _write_bundle(
 
 def _place(registry: Registry, bundle: Bundle) -> Champion:
     """Make the bundle's model a version, if it still is what was verified."""
+    _refuse_if_touched(bundle)
+    return place_version(
+        registry, bundle.folder / MODEL, bundle.manifest, now=time.time(), companions=bundle.companions
+    )
+
+
+def _refuse_if_touched(bundle: Bundle) -> None:
     model = bundle.folder / MODEL
     if digest_tree(model) != bundle.manifest["verified_files"]:
         raise PublishError(f"{model} is not what was verified; nothing was published, run again")
-    return place_version(registry, model, bundle.manifest, now=time.time(), companions=bundle.companions)
 
 
 def _verify_again(bundle: Bundle) -> None:
+    _refuse_if_touched(bundle)
     spec = {
         "mode": "verify",
         "directory": str(bundle.folder / MODEL),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from builders import FLOW_TOML, loans_with_noise
 
 from crossrisk.registry import Registry, read_ledger
 from flows.cli import main
+from flows.retrain import retrain
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -21,11 +23,9 @@ class Portfolio:
     """A small portfolio in a folder of its own, driven by the command line."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.config = folder / "mini.toml"
         self.registry = Registry(folder / "registry" / "mini")
-        (folder / "data").mkdir()
-        loans_with_noise().write_parquet(folder / "data" / "loans.parquet")
-        self.config.write_text(FLOW_TOML)
 
     def retrain(self, capsys, *overrides, by="Ada"):
         capsys.readouterr()
@@ -38,24 +38,43 @@ class Portfolio:
             ["promote", str(self.config), "--run", run_id, "--decision", decision, "--by", by, "--reason", reason]
         )
 
+    @property
+    def pending(self):
+        return sorted(folder.name for folder in (self.registry.root / "pending").iterdir())
+
+
+@pytest.fixture(scope="module")
+def after_one_run(tmp_path_factory) -> Path:
+    """A portfolio whose first model waits for approval: each test starts from a copy, stages and all."""
+    folder = tmp_path_factory.mktemp("waits")
+    (folder / "data").mkdir()
+    loans_with_noise().write_parquet(folder / "data" / "loans.parquet")
+    (folder / "mini.toml").write_text(FLOW_TOML)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSRISK_HOME", str(folder))
+        patch.delenv("CROSSRISK_DATA", raising=False)
+        overrides = [*QUICK, "gate.approval=required"]
+        result = retrain(config=str(folder / "mini.toml"), overrides=overrides, requested_by="Ada")
+    assert result["verdict"] == "needs_approval"
+    return folder
+
 
 @pytest.fixture
-def portfolio(tmp_path, monkeypatch):
-    monkeypatch.setenv("CROSSRISK_HOME", str(tmp_path))
+def portfolio(after_one_run, tmp_path, monkeypatch):
+    shutil.copytree(after_one_run, tmp_path / "copy")
+    monkeypatch.setenv("CROSSRISK_HOME", str(tmp_path / "copy"))
     monkeypatch.delenv("CROSSRISK_DATA", raising=False)
-    return Portfolio(tmp_path)
+    return Portfolio(tmp_path / "copy")
 
 
 def test_what_needs_approval_is_published_by_another_person_as_it_was_verified(portfolio, capsys):
-    run = portfolio.retrain(capsys, "gate.approval=required")
-    assert run["verdict"] == "needs_approval"
+    (run_id,) = portfolio.pending
     assert portfolio.registry.versions() == []
-
-    assert portfolio.promote(run["run_id"], "approve", by=" ada ") == 2  # who asked may not approve
+    assert portfolio.promote(run_id, "approve", by=" ada ") == 2  # who asked may not approve
     assert "somebody else must" in capsys.readouterr().err
     assert portfolio.registry.versions() == []
 
-    assert portfolio.promote(run["run_id"], "approve") == 0
+    assert portfolio.promote(run_id, "approve") == 0
     champion = portfolio.registry.champion()
     assert champion.manifest["approved_by"] == "Grace"
     assert champion.manifest["files"] == champion.manifest["verified_files"]
@@ -64,16 +83,16 @@ def test_what_needs_approval_is_published_by_another_person_as_it_was_verified(p
     assert (settled["decision"]["verdict"], settled["version"]) == ("bootstrap", champion.version)
     assert settled["ruling"] == {"ruling": "approve", "by": "Grace", "reason": "seen", "requested_by": "Ada"}
 
-    assert portfolio.promote(run["run_id"], "approve") == 2  # once
+    assert portfolio.promote(run_id, "approve") == 2  # once
     assert "pending: none" in capsys.readouterr().err
 
 
-def test_a_rejected_run_is_gone_and_in_the_ledger(portfolio, capsys):
-    run = portfolio.retrain(capsys, "gate.approval=required")
-    assert portfolio.promote(run["run_id"], "reject", reason="too early") == 0
+def test_a_rejected_run_is_gone_and_in_the_ledger(portfolio):
+    (run_id,) = portfolio.pending
+    assert portfolio.promote(run_id, "reject", reason="too early") == 0
     assert portfolio.registry.versions() == []
     assert read_ledger(portfolio.registry)[-1]["decision"]["verdict"] == "reject"
-    assert not list((portfolio.registry.root / "pending").iterdir())
+    assert portfolio.pending == []
 
 
 def test_an_override_publishes_what_the_gate_refused_with_reason_and_name(portfolio, capsys):
@@ -89,21 +108,23 @@ def test_an_override_publishes_what_the_gate_refused_with_reason_and_name(portfo
     assert portfolio.registry.champion().manifest["decision"]["verdict"] == "override"
 
 
-def test_a_tampered_model_or_another_champion_is_not_published(portfolio, capsys):
-    waits = portfolio.retrain(capsys, "gate.approval=required")
-    model = portfolio.registry.root / "pending" / waits["run_id"] / "model"
-    fingerprint = model / "fingerprint.pb"
-    kept = fingerprint.read_bytes()
-    fingerprint.write_bytes(kept + b"x")
-    assert portfolio.promote(waits["run_id"], "approve") == 4
+def test_a_tampered_model_is_not_published(portfolio, capsys):
+    (run_id,) = portfolio.pending
+    variables = portfolio.registry.root / "pending" / run_id / "model" / "saved_model.pb"
+    variables.write_bytes(variables.read_bytes()[:-10])
+    assert portfolio.promote(run_id, "approve") == 4
+    assert "not what was verified" in capsys.readouterr().err
     assert portfolio.registry.versions() == []
-    fingerprint.write_bytes(kept)
 
-    other = portfolio.retrain(capsys, "split.seed=5")  # publishes meanwhile
+
+def test_what_waits_is_not_published_over_a_champion_it_was_not_compared_with(portfolio, capsys):
+    (waits,) = portfolio.pending
+    other = portfolio.retrain(capsys)
     assert other["verdict"] == "bootstrap"
-    assert portfolio.promote(waits["run_id"], "approve") == 4
+    assert portfolio.promote(waits, "approve") == 4
     assert "run again" in capsys.readouterr().err
     assert portfolio.registry.versions() == [other["version"]]
+    assert portfolio.pending == [waits]
 
 
 def test_every_number_is_shown_against_every_rule(portfolio, capsys):
