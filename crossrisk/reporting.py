@@ -17,6 +17,7 @@ from crossrisk import plots
 from crossrisk.metrics import HIGHER_IS_BETTER
 from crossrisk.pages import Document, environment, interval_text, markdown_text, metric_text, number_text
 from crossrisk.plots import Estimate, Panel, Role, Whiskers
+from crossrisk.vintage_plots import draw_vintages
 
 CHAMPION = "champion"
 """Name of the champion's line among the contenders."""
@@ -213,6 +214,7 @@ def _pictures(result: Document, lines: Sequence[ContenderLine]) -> dict[str, Mar
         "histograms": plots.draw_histograms(result["histograms"]["edges"], result["histograms"]["shares"]),
         "training": plots.draw_training(training["candidates"], training["chosen_mmd_weight"]) if training else None,
         "months": plots.draw_months(result["input"]["months"]),
+        "vintages": draw_vintages(result["vintages"]) if result["vintages"] else None,
         "split": plots.draw_split(cells_by_month(result["split"]["strata"])),
         "seconds": plots.draw_seconds(result["seconds"]) if result["seconds"] else None,
     }

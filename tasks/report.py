@@ -31,6 +31,7 @@ from tasks.breakdowns import CHAMPION
 from tasks.calibrate import PREDICTIONS
 from tasks.compare import JUDGED
 from tasks.decide import Decided
+from tasks.labels import read_vintages
 from tasks.publish import Publication
 from tasks.train_dan import HISTORY
 
@@ -145,6 +146,7 @@ def build_result(
         "input": {key: facts["ingest"][key] for key in ("rows", "files", "populations", "months", "warnings")},
         "validation": facts["validate"],
         "labels": facts["labels"],
+        "vintages": read_vintages(stages["labels"], portfolio),
         "split": facts["split"],
         "features": facts["plan"],
         "curves": _curves(stages["compared"].folder, decision.challenger),

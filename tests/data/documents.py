@@ -105,6 +105,7 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
             "files": {"saved_model.pb": "cd" * 32},
         },
         "code": "0123456789abcdef",
+        "vintages": None,
         "leaks": {"leaks": [], "strongest": {}},
         "diagnosis": {"risk_drivers": None},
         "judged": {
