@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test test-data test-slow check bench serve stop lock clean
+.PHONY: help setup demo test test-data test-slow check memos bench serve stop lock clean
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
 
@@ -47,10 +47,20 @@ check: $(STAMP)  ## ruff, mypy --strict on product code, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# real data: where CROSSRISK_DATA is set, else beside the checkout
+memos: $(STAMP)  ## two real decisions and their memos: one that borrows, one that refuses to
+	export CROSSRISK_DATA="$${CROSSRISK_DATA:-$$( [ -d ../shared/data ] && cd ../shared/data && pwd || echo data )}"; \
+	  $(BIN)/crossrisk retrain configs/lending_club.toml --json > /dev/null && \
+	  $(BIN)/crossrisk retrain configs/taiwan_inactive.toml --json > /dev/null
+	@ls -t work/lending_club/runs/*/memo.html | head -1; ls -t work/taiwan_inactive/runs/*/memo.html | head -1
+
 bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
 	$(BIN)/python benchmarks/bench_mmd.py
 	$(BIN)/python benchmarks/bench_validate.py
 	$(BIN)/python benchmarks/bench_retrain.py
+	$(BIN)/python benchmarks/bench_metrics.py --repeats 1
+	$(BIN)/python benchmarks/bench_gate.py
+	$(BIN)/python benchmarks/bench_coverage.py
 
 serve: $(STAMP)  ## Prefect server, worker and deployments on this machine, in the background
 	deployments/serve.sh start
