@@ -1,8 +1,8 @@
 """A start for one's own data: look at a Parquet file, write a portfolio and a suite, say what was concluded.
 
 Here are the edges: where the data lie, what was asked, which files are written, what the terminal shows. Conclusions
-are `crossrisk.profiling`, the text is `crossrisk.drafting`. Data are read and never written: a row id or a label that
-is not there is asked for, with the line that makes it.
+are `crossrisk.starting.profiling`, the text is `crossrisk.starting.drafting`. Data are read and never written: a row id
+or a label that is not there is asked for, with the line that makes it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from crossrisk.columns import FEATURE_ROLES, KEY_ROLES, Role
-from crossrisk.drafting import Draft, Place, Populations, draft_portfolio
 from crossrisk.errors import ConfigError, InputError
-from crossrisk.populations import (
+from crossrisk.starting.columns import FEATURE_ROLES, KEY_ROLES, Role
+from crossrisk.starting.drafting import Draft, Place, Populations, draft_portfolio
+from crossrisk.starting.populations import (
     check_values,
     count_populations,
     parse_targets,
@@ -32,7 +32,7 @@ from crossrisk.populations import (
     split_assignment,
     write_rules,
 )
-from crossrisk.profiling import Profile, Told, profile_table
+from crossrisk.starting.profiling import Profile, Told, profile_table
 from crossrisk.store import write_text
 
 WIDTH = 118

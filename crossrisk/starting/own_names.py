@@ -1,7 +1,7 @@
 """Names of our own for columns whose names in the files no model input and no stage can take.
 
 Columns in, old and new names out: the map that [data.columns] of a portfolio holds. Which columns there are and what
-they are for is `crossrisk.profiling`; what else a name gives away is `crossrisk.naming`.
+they are for is `crossrisk.starting.profiling`; what else a name gives away is `crossrisk.starting.naming`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crossrisk.columns import FEATURE_ROLES, KEY_ROLES, Column
 from crossrisk.config import RESERVED_NAMES
 from crossrisk.features import RawColumn, check_servable_names
+from crossrisk.starting.columns import FEATURE_ROLES, KEY_ROLES, Column
 
 MOST_CHARACTERS = 60
 """A survey's question as a heading is cut there, at a word."""

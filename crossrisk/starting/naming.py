@@ -1,8 +1,8 @@
 """What a column's name gives away: outcomes, keys, dates, protected attributes, decisions of the lender.
 
-Names in, a word or a reason out; values are looked at in `crossrisk.profiling`. The lists are guesses stated in one
-place: a name that they miss is a feature, a name that they wrongly catch is moved back by the person who reads the
-draft.
+Names in, a word or a reason out; values are looked at in `crossrisk.starting.profiling`. The lists are guesses stated
+in one place: a name that they miss is a feature, a name that they wrongly catch is moved back by the person who reads
+the draft.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One column of a table: what is counted of it, and the role that somebody concludes.
 
-A series in, one frozen column out. Roles are concluded in `crossrisk.profiling`; here are only their words.
+A series in, one frozen column out. Roles are concluded in `crossrisk.starting.profiling`; here are only their words.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crossrisk.columns import describe_column, find_sentinels
-from crossrisk.profiling import Told, profile_table
+from crossrisk.starting.columns import describe_column, find_sentinels
+from crossrisk.starting.profiling import Told, profile_table
 
 ROWS = 400
 

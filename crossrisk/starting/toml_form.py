@@ -1,7 +1,7 @@
 """TOML that reads like a form: entries with their comments in one column, every text escaped.
 
 Names and values come from a stranger's file: what does not print is written as its code point, in strings and in
-comments, so that none of them can end its line or its quotes. What is said stays in `crossrisk.drafting`.
+comments, so that none of them can end its line or its quotes. What is said stays in `crossrisk.starting.drafting`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,15 @@
 
 import pytest
 
-from crossrisk.naming import customer_word, key_word, label_rank, lender_reason, outcome_reason, protected_word, words
+from crossrisk.starting.naming import (
+    customer_word,
+    key_word,
+    label_rank,
+    lender_reason,
+    outcome_reason,
+    protected_word,
+    words,
+)
 
 
 @pytest.mark.parametrize(

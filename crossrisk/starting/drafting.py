@@ -1,7 +1,7 @@
 """A first portfolio written from a profile: readable like a form, the reasons as comments.
 
 A profile and two rules in, text and plain data out; nothing is read or written here. How text is escaped and aligned
-is `crossrisk.toml_form`, the expectations beside the portfolio are `crossrisk.draft_suite`.
+is `crossrisk.starting.toml_form`, the expectations beside the portfolio are `crossrisk.starting.draft_suite`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from crossrisk.columns import FEATURE_ROLES, KEY_ROLES, Column
 from crossrisk.config import parse_portfolio
-from crossrisk.draft_suite import draft_suite
-from crossrisk.own_names import own_names
-from crossrisk.populations import Count, write_rules
-from crossrisk.profiling import Profile
-from crossrisk.toml_form import array, block, comment_lines, entry, number, toml_string
+from crossrisk.starting.columns import FEATURE_ROLES, KEY_ROLES, Column
+from crossrisk.starting.draft_suite import draft_suite
+from crossrisk.starting.own_names import own_names
+from crossrisk.starting.populations import Count, write_rules
+from crossrisk.starting.profiling import Profile
+from crossrisk.starting.toml_form import array, block, comment_lines, entry, number, toml_string
 
 SEGMENT_LEVELS = 12
 CANDIDATE_VALUES = 12

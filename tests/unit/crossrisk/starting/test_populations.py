@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrisk.populations import check_values, count_populations, parse_targets, split_assignment, write_rules
+from crossrisk.starting.populations import check_values, count_populations, parse_targets, split_assignment, write_rules
 
 LOANS = pl.DataFrame(
     {

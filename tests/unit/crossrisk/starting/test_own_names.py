@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrisk.columns import Column
 from crossrisk.config import RESERVED_NAMES
 from crossrisk.features import RawColumn, check_servable_names
-from crossrisk.own_names import MOST_CHARACTERS, clean_name, own_names
+from crossrisk.starting.columns import Column
+from crossrisk.starting.own_names import MOST_CHARACTERS, clean_name, own_names
 
 ROLES = st.sampled_from(
     ["id", "label", "decision_date", "numeric", "category", "date", "protected", "leak", "constant"]

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from crossrisk.columns import FEATURE_ROLES, Column
-from crossrisk.profiling import Profile
+from crossrisk.starting.columns import FEATURE_ROLES, Column
+from crossrisk.starting.profiling import Profile
 
 OWNER = "to be named"
 MOST_LISTED = 60

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossrisk.config import parse_portfolio
-from crossrisk.drafting import Place, Populations, draft_portfolio
-from crossrisk.populations import count_populations, write_rules
-from crossrisk.profiling import Told, profile_table
-from crossrisk.toml_form import LINE, toml_string
+from crossrisk.starting.drafting import Place, Populations, draft_portfolio
+from crossrisk.starting.populations import count_populations, write_rules
+from crossrisk.starting.profiling import Told, profile_table
+from crossrisk.starting.toml_form import LINE, toml_string
 
 ROWS = 600
 ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)

@@ -1,8 +1,8 @@
 """What a table's columns look like, the role that each probably plays in a portfolio, and why.
 
 A lazy frame in, one frozen profile out: columns are read one at a time, so memory holds one of them. Conclusions are
-guesses with their reason in words, made to be read by a person: `crossrisk.drafting` writes them down as a portfolio.
-What names give away is `crossrisk.naming`; single columns that know the outcome are `crossrisk.leaks`.
+guesses with their reason in words, made to be read by a person: `crossrisk.starting.drafting` writes them down as a
+portfolio. What names give away is `crossrisk.starting.naming`; columns that know the outcome are `crossrisk.leaks`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from crossrisk import naming
-from crossrisk.columns import MOST_LEVELS, Column, Role, describe_column
 from crossrisk.leaks import find_leaks
-from crossrisk.own_names import Renamed
+from crossrisk.starting import naming
+from crossrisk.starting.columns import MOST_LEVELS, Column, Role, describe_column
+from crossrisk.starting.own_names import Renamed
 
 LEAST_ROWS_A_LEVEL = 5
 """A category with fewer rows a level on average is free text."""
