@@ -66,6 +66,10 @@ OUTCOMES: Mapping[str, str] = {
 """How the outcome of a rule is said: a sign that is told apart in grey print, and a word"""
 
 
+GROUPS_SHOWN = 14
+"""lines of one segment or protected column on the page, largest first: a postcode may have hundreds"""
+
+
 @dataclass(frozen=True)
 class ContenderLine:
     """One line of the contender table."""
@@ -103,6 +107,7 @@ def render_report(result: Document) -> str:
         verdict=VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], "")),
         shown_metrics=SHOWN_METRICS,
         outcomes=OUTCOMES,
+        groups_shown=GROUPS_SHOWN,
         contenders=lines,
         readings=_readings(result["differences"]),
         checks=_checks(result["validation"]),
