@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import calendar
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from crossrisk.errors import ConfigError
 from crossrisk.features import Age, Ratio, RowPlan, Sentinels, check_servable_names
@@ -24,6 +35,8 @@ from crossrisk.features import Age, Ratio, RowPlan, Sentinels, check_servable_na
 Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
 Months = Annotated[tuple[Month, Month], Field(description="first and last month, both included")]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Said = Annotated[str, Field(min_length=1)]
+"""Text that says something: an empty rule, path or column is a key that was meant to be left out."""
 
 SOURCE_ONLY = ("source_logistic", "source_boosted", "source_forest")
 TARGET_ONLY = ("target_logistic", "target_boosted")
@@ -47,10 +60,12 @@ INPUT_COLUMN = "crossrisk_input"
 """Where source and target come from two inputs: which of the two a row came from."""
 KNOWN_COLUMN, GREY_COLUMN = "crossrisk_known_date", "crossrisk_grey"
 """What ingest computes of the SQL of label.known_date and label.grey, beside the columns of the data."""
-RESERVED_NAMES = frozenset(
+INGEST_NAMES = frozenset({INPUT_COLUMN, KNOWN_COLUMN, GREY_COLUMN})
+"""Columns that ingest adds to those of the data: no file, map or rule may hold them."""
+RESERVED_NAMES = INGEST_NAMES | frozenset(
     {"id", "customer", "population", "part", "month", "label", "why_unknown", "stratum", "label_used"}
-    | {INPUT_COLUMN, KNOWN_COLUMN, GREY_COLUMN}
 )
+"""Columns of our own tables. What is carried beside them may not be called so; a key may: `id` may be the id's name."""
 
 
 class _Form(BaseModel):
@@ -70,7 +85,7 @@ ColumnMap = Annotated[Mapping[str, str], Field(description="name in this TOML = 
 class InputConfig(_Form):
     """Files of one layout, and what their columns are called here."""
 
-    path: str = Field(description="file, folder (hive-partitioned or flat) or glob, relative to root")
+    path: Said = Field(description="file, folder (hive-partitioned or flat) or glob, relative to root")
     columns: ColumnMap = {}
 
     @model_validator(mode="after")
@@ -85,14 +100,14 @@ class InputConfig(_Form):
 class DataConfig(_Form):
     """Where the loans are and which column is what: one input for both populations, or one for each."""
 
-    path: str | None = Field(default=None, description="of one input; as in [data.source]")
+    path: Said | None = Field(default=None, description="of one input; as in [data.source]")
     columns: ColumnMap = {}
     source: InputConfig | None = None
     target: InputConfig | None = None
     root: str | None = Field(default=None, description="default: the environment variable CROSSRISK_DATA, else data/")
-    id: str
-    customer: str | None = Field(default=None, description="key of the person; one customer is on one side of a split")
-    decision_date: str | None = Field(
+    id: Said
+    customer: Said | None = Field(default=None, description="key of the person; one customer is on one side of a split")
+    decision_date: Said | None = Field(
         default=None, description="none: splits are random by hash, nothing is out of time"
     )
     ignore: Names = Field(default=(), description="columns known and not used; any other extra column is a warning")
@@ -127,34 +142,42 @@ class DataConfig(_Form):
 class LabelFiles(_Form):
     """Files beside the loans, one for each of two inputs; one of them may do without."""
 
-    source: str | None = None
-    target: str | None = None
+    source: Said | None = None
+    target: Said | None = None
+
+
+_TAGS = ("one path", "a path each")
+LabelPaths = Annotated[
+    Annotated[Said, Tag(_TAGS[0])] | Annotated[LabelFiles, Tag(_TAGS[1])],
+    Discriminator(lambda given: _TAGS[0] if isinstance(given, str) else _TAGS[1]),
+]
+"""Told apart before they are checked, so that a fault is that of the form which was meant."""
 
 
 class LabelConfig(_Form):
     """The label as a contract with time (docs/labels.md). Not matured at as_of is unknown, never good."""
 
     event: str = Field(default="", description="what makes a customer bad, in words, for memo and model card")
-    column: str = Field(description="1 = bad, 0 = good, null = unknown")
+    column: Said = Field(description="1 = bad, 0 = good, null = unknown")
     window_months: int = Field(default=0, ge=0, le=120, description="months on book that the label looks at")
     reporting_lag_days: int = Field(default=0, ge=0, le=720, description="from the end of the window to a known label")
-    known_date: str | None = Field(
+    known_date: Said | None = Field(
         default=None, description="column, or SQL over columns: the date at which the label became known"
     )
     within_window: bool = Field(
         default=False,
         description="bad only where known_date lies in the window; known later, a good of this label",
     )
-    grey: str | None = Field(
+    grey: Said | None = Field(
         default=None, description="SQL rule: neither good nor bad; scored and counted, never fitted or judged on"
     )
-    outcomes: str | LabelFiles | None = Field(
+    outcomes: LabelPaths | None = Field(
         default=None, description="a file or folder below data.root with one line an id: columns for the label alone"
     )
-    revisions: str | LabelFiles | None = Field(
+    revisions: LabelPaths | None = Field(
         default=None, description="likewise, any number of lines an id: the id, known_date and column; the last counts"
     )
-    amount: str | None = Field(default=None, description="column: amount booked, for vintages by amount")
+    amount: Said | None = Field(default=None, description="column: amount booked, for vintages by amount")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -210,8 +233,26 @@ class PopulationConfig(_Form):
     With two inputs each rule looks at the rows of its own input, and all of them are meant where there is none.
     """
 
-    source: str | None = None
-    target: str | None = None
+    source: Said | None = None
+    target: Said | None = None
+
+    @field_validator("source", "target")
+    @classmethod
+    def _is_sql(cls, rule: str | None) -> str | None:
+        try:
+            pl.sql_expr(rule or "TRUE")
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"expected a filter in SQL, such as product = 'card'; got {rule!r}: {error}") from error
+        return rule
+
+    @property
+    def has_both(self) -> bool:
+        """Whether each population has a rule of its own."""
+        return self.source is not None and self.target is not None
+
+    def columns_of(self, population: str) -> frozenset[str]:
+        """The columns that the rule of `source` or `target` reads."""
+        return frozenset(pl.sql_expr(getattr(self, population) or "TRUE").meta.root_names())
 
 
 class FeaturesConfig(_Form):
@@ -411,7 +452,7 @@ class PublishConfig(_Form):
 class Portfolio(_Form):
     """One target population and all that is decided about it."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    name: str = Field(description="lower-case letters, digits, underscores: folders are called so")
     as_of: date = Field(description="nothing later may be seen; never today's date")
     preset: Literal["honest", "article"] = "honest"
     work: str = "work"
@@ -424,6 +465,16 @@ class Portfolio(_Form):
     gate: GateConfig = GateConfig()
     use: UseConfig = UseConfig()
     publish: PublishConfig = PublishConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _is_safe_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):  # no capitals: there are file systems that know no case
+            raise ValueError(
+                "expected a lower-case letter, then up to 62 lower-case letters, digits and underscores, for folders "
+                f"are called so; got {name!r}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -455,10 +506,7 @@ class Portfolio(_Form):
         rules = self.label.rule_columns - {self.data.decision_date}
         roles = {self.label.column, self.label.known_date, self.data.id, self.data.customer, *rules} - {None}
         read = {column.name for column in self.row_plan.raw_columns}
-        named = {*self.features.numeric, *self.features.categorical, *self.features.ratios, *self.features.ages}
-        reserved = sorted(named & RESERVED_NAMES)
-        if reserved:
-            raise ValueError(f"a feature may not be called {reserved[0]!r}: stages use that name for themselves")
+        self._refuse_reserved()
         leaked = sorted(str(name) for name in roles & read)
         if leaked:
             raise ValueError(
@@ -468,6 +516,32 @@ class Portfolio(_Form):
         if not self.can_publish:
             raise ValueError("every contender is pooled, and lineup.pooling is 'reference': nothing could be published")
         return self
+
+    def _refuse_reserved(self) -> None:
+        """No column that stages carry beside their own may take the name of one of these."""
+        data, features = self.data, self.features
+        keys = {data.id, data.customer, data.decision_date, self.label.column, self.label.known_date}
+        raw = {column.name for column in self.row_plan.raw_columns} - {data.decision_date}
+        named = {
+            "a feature": {*features.numeric, *features.categorical, *features.ratios, *features.ages, *raw},
+            "a segment": set(self.use.segments),
+            "a protected column": set(features.protected),
+            "a column": {ours for one in data.inputs.values() for ours in one.columns if ours not in keys},
+        }
+        for what, names in named.items():
+            for name in sorted(names & RESERVED_NAMES):
+                raise ValueError(
+                    f"{what} may not be called {name!r}: stages use that name for themselves; give it another in the "
+                    f'map of columns, such as {name}_given = "its name in the files"'
+                )
+        reads = {f"population.{one}": self.population.columns_of(one) for one in ("source", "target")}
+        reads |= {"the SQL of label": self.label.rule_columns, "a key of data or label": frozenset(filter(None, keys))}
+        for where, read in reads.items():
+            for name in sorted(read & INGEST_NAMES):
+                raise ValueError(
+                    f"{where} reads {name!r}, which is no column of the data: ingest adds it; leave it out (of two "
+                    "inputs, each rule looks at the rows of its own)"
+                )
 
     @property
     def contenders(self) -> tuple[str, ...]:
@@ -547,10 +621,12 @@ def load_portfolio(
         ConfigError: unreadable file, unknown key (with the nearest known one), value out of bounds.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows put a mark in front
     except OSError as error:
         raise ConfigError(f"cannot read the portfolio {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for override in overrides:
         _apply_override(document, override)
@@ -611,13 +687,15 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
-    location = [str(part) for part in fault["loc"]]
+    location = [str(part) for part in fault["loc"] if part not in _TAGS]
     key = ".".join(location) or "portfolio"
     match fault["type"]:
         case "extra_forbidden":
             return f"unknown key {key!r}{_nearest(location[-1], _known_keys(location[:-1]))}"
         case "missing":
             return f"key {key!r} is missing"
+        case "string_too_short":
+            return f"{key} is empty; write what is meant, or leave the key out"
         case "value_error":
             return f"{key}: {fault['ctx']['error']}"
         case _:
@@ -625,14 +703,18 @@ def _describe(fault: Mapping[str, Any]) -> str:
 
 
 def _known_keys(location: Sequence[str]) -> tuple[str, ...]:
-    form: type[BaseModel] = Portfolio
+    form: type[BaseModel] | None = Portfolio
     for part in location:
-        field = form.model_fields.get(part)
-        candidate = field.annotation if field else None
-        if not (isinstance(candidate, type) and issubclass(candidate, BaseModel)):
-            return ()
-        form = candidate
-    return tuple(form.model_fields)
+        field = form.model_fields.get(part) if form else None
+        form = _form_of(field.annotation) if field else None
+    return tuple(form.model_fields) if form else ()
+
+
+def _form_of(annotation: Any) -> type[BaseModel] | None:
+    """The form that a field holds, also where it may be left out (`Form | None`) or is one of several things."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((form for part in get_args(annotation) if (form := _form_of(part))), None)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

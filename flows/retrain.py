@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -63,7 +65,7 @@ def retrain(
         validated = run.step("validate", validate, loaded, ingested)
         checked = run.attach(validated.folder / "validation.html")
         if validated.facts["outcome"] == "blocked":
-            raise ValidationBlockedError(f"{'; '.join(validated.facts['reasons'])}. See {checked}")
+            raise ValidationBlockedError(blocked_message(validated.facts["reasons"], checked))
         labels = run.step("mature labels", mature_labels, loaded, ingested, validated)
         rows = run.step("row-wise features", make_row_features, loaded, ingested, labels)
         split = run.step("split", split_populations, loaded, labels)
@@ -103,3 +105,8 @@ def retrain(
         result = run.step("report", report, loaded, run.id, stages, trained, decided, published, asked, run.seconds)
         run.finish(decided.decision.verdict)
         return {**result, "seconds": run.seconds}  # the page cannot know how long it took to write
+
+
+def blocked_message(reasons: Sequence[str], page: Path) -> str:
+    """Why validation ended a run, and the page that shows it; reasons may end in a full stop or not."""
+    return f"{'; '.join(reason.rstrip('.') for reason in reasons)}. See {page}"

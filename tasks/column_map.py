@@ -7,7 +7,7 @@ of the column, and every row says which input it came from. Finding, checking an
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -25,6 +25,8 @@ _COMMON_TYPES: Mapping[Role, pl.DataType] = {
     "date": pl.Date(),
 }
 """What a column is read as where its type differs between the inputs. Role `any` has no such type."""
+_SHOWN = 12
+"""columns of a file that a message lists"""
 
 
 def rename_fields(schema: pa.Schema, columns: Mapping[str, str], *, file: str, key: str) -> pa.Schema:
@@ -41,9 +43,10 @@ def rename_fields(schema: pa.Schema, columns: Mapping[str, str], *, file: str, k
     """
     for ours, theirs in columns.items():
         if theirs not in schema.names:
-            close = difflib.get_close_matches(theirs, schema.names, n=1)
-            hint = f"; nearest column there: {close[0]!r}" if close else ""
-            raise InputError(f"{file}: {key} calls {theirs!r} {ours!r}, but the file has no such column{hint}")
+            raise InputError(
+                f"{file}: {key} calls {theirs!r} {ours!r}, but the file has no column {theirs!r}"
+                f"{_hint(ours, theirs, schema.names)}"
+            )
         if ours in schema.names and ours not in columns.values():
             raise InputError(
                 f"{file}: {key} calls {theirs!r} {ours!r}, but the file has a column {ours!r} of its own; "
@@ -51,6 +54,19 @@ def rename_fields(schema: pa.Schema, columns: Mapping[str, str], *, file: str, k
             )
     by_theirs = {theirs: ours for ours, theirs in columns.items()}
     return pa.schema([field.with_name(by_theirs.get(field.name, field.name)) for field in schema])
+
+
+def _hint(ours: str, theirs: str, present: Sequence[str]) -> str:
+    """What to write instead of a line of the map that leads to no column."""
+    if ours in present:
+        return (
+            f". It has {ours!r}: the map reads name here = name in the files. Turn the line around, or leave it out "
+            "where the file has that name already"
+        )
+    close = difflib.get_close_matches(theirs, present, n=1)
+    nearest = f"; nearest column there: {close[0]!r}" if close else ""
+    more = f" and {len(present) - _SHOWN} more" if len(present) > _SHOWN else ""
+    return f"{nearest}. There are {', '.join(map(repr, present[:_SHOWN]))}{more}: correct the name on the right"
 
 
 def rename_columns(rows: pl.LazyFrame, columns: Mapping[str, str]) -> pl.LazyFrame:
@@ -79,7 +95,7 @@ def join_inputs(inputs: Mapping[str, pl.LazyFrame], portfolio: Portfolio, *, rul
         rule_columns: what the rules of [population] read.
 
     Raises:
-        InputError: a column that must be carried has types that no role brings together.
+        InputError: a column that must be carried is in neither, or has types that no role brings together.
     """
     schemas = {name: rows.collect_schema() for name, rows in inputs.items()}
     roles = carried_columns(portfolio)
@@ -94,7 +110,13 @@ def join_inputs(inputs: Mapping[str, pl.LazyFrame], portfolio: Portfolio, *, rul
         if len(set(kinds.values())) == 1:
             continue
         said = f"column {column!r} is " + " and ".join(f"{kind} in the {name}" for name, kind in kinds.items())
-        common = _COMMON_TYPES.get(roles.get(column, "any"))
+        role = roles.get(column, "any")
+        common = _COMMON_TYPES.get(role)
+        if role == "category" and pl.Boolean in kinds.values() and any(kind.is_integer() for kind in kinds.values()):
+            raise InputError(
+                f"{said}; as levels, 'true' and '1' would never meet, here and in the applicants scored later: write "
+                "one type to both"
+            )
         if common is not None:
             casts[column] = common
             warnings.append(f"{said}: read as {common}")

@@ -2,7 +2,7 @@
 
 Of outcomes, the columns that the contract of [label] reads come in, the known date and the grey rule are computed, and
 what they were computed of goes out again: no later step could make a feature of it. Of revisions, the label as it stood
-at as_of comes in. Finding and decoding files is `tasks.ingest`; what the contract means is `crossrisk.labels`.
+at as_of comes in. Finding and decoding files is `tasks.input_files`; what the contract means is `crossrisk.labels`.
 """
 
 from __future__ import annotations
@@ -128,8 +128,9 @@ def _computed(rows: pl.LazyFrame, portfolio: Portfolio) -> list[pl.Expr]:
     try:
         schema = rows.collect_schema().to_frame().select(made).schema  # types that do not fit show on no row at all
     except pl.exceptions.PolarsError as error:
+        said, *_plan_of_query = str(error).splitlines()
         raise ConfigError(
-            f"the SQL of label.known_date or label.grey cannot be applied to the data: {error}. A date is written "
+            f"the SQL of label.known_date or label.grey cannot be applied to the data: {said}. A date is written "
             "DATE '2024-05-01', a span INTERVAL '150 days', a string in single quotes"
         ) from error
     if label.is_known_date_sql and not schema[KNOWN_COLUMN].is_temporal():

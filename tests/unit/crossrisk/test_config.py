@@ -1,5 +1,6 @@
 """Rules of the portfolio's TOML."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -57,11 +58,14 @@ def test_data_root_comes_from_the_toml_then_the_environment_then_the_default(tmp
         ("[lineup.dan]\nmmd_weights = [0.1]", "must hold 0"),
         ("[gate]\nreplicates = 5", "greater than or equal to 100"),
         ("[split]\ntarget_test_months = ['2011-13', '2011-14']", "split.target_test_months"),
+        ("[data.source]\npaht = 'x'", "unknown key 'data.source.paht'; did you mean 'path'? Known: path, columns"),
+        ("[data.target]\npath = 'x'\ncolumn = {}", "unknown key 'data.target.column'; did you mean 'columns'?"),
+        ("[label.outcomes]\nsorce = 'x'", "unknown key 'label.outcomes.sorce'; did you mean 'source'?"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_its_place(tmp_path, line, message):
     text = line + MINIMAL if line.startswith("nmae") else MINIMAL + line
-    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_portfolio(write(tmp_path, text), environ={})
 
 
@@ -74,7 +78,12 @@ def test_a_wrong_key_or_value_is_refused_with_its_place(tmp_path, line, message)
         (["label.known_date=known", "features.ages.leak=known"], "'known' is a label"),
         (["features.numeric=['two words']"], "cannot be an input of the SavedModel"),
         (["lineup.contenders=['pooled_logistic']"], "nothing could be published"),
-        (["features.numeric=['month']"], "may not be called 'month'"),
+        (["features.numeric=['month']"], "a feature may not be called 'month'"),
+        (["features.ratios.share=['id', 'income']"], "a feature may not be called 'id'"),
+        (["features.protected=['part']"], "a protected column may not be called 'part'"),
+        (["use.segments=['id']"], "a segment may not be called 'id'.*such as id_given = "),
+        (["data.columns.crossrisk_input='channel'"], "a column may not be called 'crossrisk_input'"),
+        (["data.columns.label='bad flag'"], "a column may not be called 'label'"),
         (["features.numeric=[]"], "no feature at all"),
         (["features.sentinels.other=[9]"], "not a numeric feature"),
         (["features.numeric=['income', 'income']"], "listed twice"),
@@ -83,6 +92,35 @@ def test_a_wrong_key_or_value_is_refused_with_its_place(tmp_path, line, message)
 def test_features_that_cannot_be_are_refused(tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=change)
+
+
+def test_a_key_may_have_the_name_that_stages_give_it(tmp_path):
+    keys = ["data.id=id", "data.columns.id='Contract No'", "label.column=label", "data.columns.label='bad flag'"]
+    assert load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=keys).portfolio.data.id == "id"
+
+
+@pytest.mark.parametrize(
+    "override", ["population.target=crossrisk_input = 'target'", "label.grey=crossrisk_grey", "data.id=crossrisk_input"]
+)
+def test_what_ingest_adds_is_no_column_of_the_data(tmp_path, override):
+    with pytest.raises(ConfigError, match="which is no column of the data: ingest adds it; leave it out"):
+        load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=[override])
+
+
+@pytest.mark.parametrize(
+    "key", ["population.target", "population.source", "label.grey", "label.known_date", "data.customer", "data.path"]
+)
+def test_an_empty_text_is_not_taken_for_a_key_left_out(tmp_path, key):
+    with pytest.raises(ConfigError, match=f"{key} is empty; write what is meant, or leave the key out"):
+        load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=[f"{key}="])
+
+
+@pytest.mark.parametrize("rule", ["' '", "product ===", "opened > DATE '2024-13-41'"])
+def test_a_rule_that_is_no_sql_is_refused_with_its_key(tmp_path, rule):
+    with pytest.raises(
+        ConfigError, match=r"population\.target: expected a filter in SQL, such as product = 'card'; got"
+    ):
+        load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=[f"population.target={rule}"])
 
 
 def test_rules_about_dates_need_a_decision_date(tmp_path):
@@ -112,12 +150,26 @@ def test_an_unreadable_file_is_a_config_error(tmp_path):
         load_portfolio(write(tmp_path, "name ="), environ={})
 
 
+def test_a_mark_of_byte_order_in_front_is_read_over(tmp_path):
+    path = tmp_path / "cards.toml"
+    path.write_text(MINIMAL, encoding="utf-8-sig")
+    assert load_portfolio(path, environ={}).portfolio.name == "cards"
+
+
+def test_a_file_in_another_encoding_is_told_to_be_saved_as_utf_8(tmp_path):
+    path = tmp_path / "cards.toml"
+    path.write_text(MINIMAL, encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"cards\.toml is not UTF-8 \(.* at byte 0\); save it as UTF-8"):
+        load_portfolio(path, environ={})
+
+
 def test_the_tree_is_frozen():
     portfolio = parse_portfolio(tomllib.loads(MINIMAL), where="x")
     with pytest.raises(ValidationError, match="frozen"):
         portfolio.gate.replicates = 7
 
 
-def test_a_portfolio_name_cannot_leave_its_folder(tmp_path):
-    with pytest.raises(ConfigError, match="name"):
-        load_portfolio(write(tmp_path, MINIMAL.replace('"cards"', '"../up"', 1)), environ={})
+@pytest.mark.parametrize("name", ["../up", "Cards", "1st", "a" * 64, "cards\\n", ""])
+def test_a_portfolio_name_is_a_plain_folder_in_lower_case(tmp_path, name):
+    with pytest.raises(ConfigError, match="name: expected a lower-case letter, then up to 62 lower-case letters"):
+        load_portfolio(write(tmp_path, MINIMAL.replace('"cards"', f'"{name}"', 1)), environ={})
