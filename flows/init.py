@@ -108,7 +108,10 @@ def start_portfolio(question: Question, out: Path, environ: Mapping[str, str], *
         raise InputError(f"{question.data}: cannot be read: {error.strerror}; give a file that you may read") from error
     name = question.name or _default_name(place)
     if not NAME.fullmatch(name):
-        raise ConfigError(f"--name {name!r}: expected a lower-case letter, then up to 62 lower-case letters, digits, underscores")
+        raise ConfigError(
+            f"--name {name!r}: expected a lower-case letter, then up to 62 lower-case letters, digits, underscores; "
+            "give another --name"
+        )
     config, suite = out / f"{name}.toml", out / f"{name}.expectations.json"
     there = [path for path in (config, suite) if path.exists()]
     if there and not force:
