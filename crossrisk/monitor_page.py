@@ -61,6 +61,7 @@ def render_month(result: Document) -> str:
     return page.render(
         run=result,
         words=LIGHTS[result["light"]],
+        meaning=meaning_text(result),
         lights=LIGHTS,
         light_of=LIGHT_OF_VERDICT,
         shown_metrics=SHOWN_METRICS,
@@ -69,6 +70,25 @@ def render_month(result: Document) -> str:
         months=_months(result),
         pictures=_pictures(result),
     )
+
+
+def meaning_text(result: Document) -> str:
+    """What the light means for this month, one sentence; of a month without rows, that and where to look instead."""
+    words, empty = LIGHTS[result["light"]].meaning, empty_text(result)
+    if empty is None:
+        return words
+    said = f"{empty[0].upper()}{empty[1:]}."
+    return said if result["light"] == "grey" else f"{words} {said}"
+
+
+def empty_text(result: Document) -> str | None:
+    """That the watched month holds no row, and the next move; None where it holds some."""
+    month, last = result["month"], result["volumes"]["last_month_with_rows"]
+    if result["volumes"]["rows"]:
+        return None
+    if last is None:
+        return f"no target row in {month}, nor in any month up to as_of: check population.target and data.decision_date"
+    return f"no target row in {month}: the last month with rows is {last}, watch it with --month {last}"
 
 
 def _months(result: Document) -> list[tuple[Document, Document, Document]]:
@@ -106,18 +126,20 @@ def summarise_month(result: Document) -> str:
         f"{champion['version']} ({markdown_text(champion['contender'])}), run {markdown_text(result['run_id'])}"
     )
     notes = [f"- {markdown_text(note)}" for note in result["notes"]]
-    return "\n".join([f"# {words.sign} {words.word}", "", words.meaning, "", *reasons, "", facts, "", *notes]) + "\n"
+    heading = [f"# {words.sign} {words.word}", "", meaning_text(result), ""]
+    return "\n".join([*heading, *reasons, "", facts, "", *notes]) + "\n"
 
 
 def month_lines(result: Document) -> list[str]:
     """What a terminal shows: light, reasons, what the month holds, where the report is."""
     words, volumes = LIGHTS[result["light"]], result["volumes"]
     mean = percent_text(volumes["mean_probability"])
+    held = f"{count_text(volumes['rows'])} rows, mean probability {mean}, {count_text(volumes['matured'])} labels known"
     return [
         f"{words.sign} {words.word}: {result['portfolio']}, {result['month']} as of {result['as_of']}, "
         f"champion {result['champion']['version']} ({result['champion']['contender']})",
         *(f"  {LIGHTS[signal['light']].sign} {signal['reason']}" for signal in result["signals"]),
-        f"  {count_text(volumes['rows'])} rows, mean probability {mean}, {count_text(volumes['matured'])} labels known",
+        f"  {empty_text(result) or held}",
         *(f"  {note}" for note in result["notes"]),
         *(f"{name:<10} {path}" for name, path in result["paths"].items()),
     ]

@@ -117,7 +117,7 @@ def judge_score(score: Stability) -> Signal:
     """The light of the score's PSI, by its verdict."""
     light = LIGHT_OF_VERDICT[score.verdict]
     if score.value is None or score.p is None or score.critical is None:
-        return Signal("score PSI", "grey", "score PSI: no row of the target in this month")
+        return Signal("score PSI", "grey", "score PSI: no target row in this month")
     found = f"score PSI {score.value:.3f} on {score.n:,} rows"
     reasons: Mapping[Verdict, str] = {
         "ok": f"{found}: not beyond the noise of so many rows (95% of months without a shift: {score.critical:.3f})",
@@ -139,7 +139,7 @@ def judge_features(features: Mapping[str, Stability]) -> Signal:
     name = "feature PSI"
     judged = {feature: s for feature, s in features.items() if s.value is not None and s.p is not None}
     if not judged:
-        return Signal(name, "grey", "feature PSI: no row of the target in this month")
+        return Signal(name, "grey", "feature PSI: no target row in this month")
     limit = DETECTED_P / len(judged)
     far = [feature for feature, s in judged.items() if (s.value or 0) >= RED_PSI and (s.p or 0) < limit]
     if far:

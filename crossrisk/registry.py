@@ -6,7 +6,9 @@
     registry/<portfolio>/ledger.jsonl             append-only, hash-chained: one line a decision
     registry/<portfolio>/champion.json            pointer, replaced whole
     registry/<portfolio>/lock                     held (flock) while a publisher works; freed by its death
+    registry/<portfolio>/withdrawn-<version>/     a version that a person has taken back: the one before answers again
 
+What lies there is believed only where it agrees: an emptied folder or a lost ledger is refused, never read as a start.
 Building and verifying a SavedModel stays in `models.bundle`; deciding in `crossrisk.policy`.
 """
 
@@ -29,6 +31,8 @@ from crossrisk.errors import PublishError
 from crossrisk.store import canonical_json, digest_file, read_json, write_json
 
 LOCK_TIMEOUT_S = 600.0
+PLACING_S = 2.0
+"""A publisher places a version and then writes its line of the ledger: milliseconds in which the two disagree."""
 _GENESIS = "0" * 64
 
 
@@ -72,20 +76,28 @@ class Registry:
         names = [p.name for p in self.models.iterdir() if p.is_dir()]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == str(int(name)))
 
+    def withdrawn(self) -> set[int]:
+        """Versions that a person has moved out of the base path, to `withdrawn-<version>` beside it."""
+        names = (p.name.removeprefix("withdrawn-") for p in self.root.glob("withdrawn-*") if p.is_dir())
+        return {int(name) for name in names if name.isascii() and name.isdigit()}
+
     def champion(self) -> Champion | None:
-        """The largest version, or None before the first.
+        """The largest version; None before the first, and where all were withdrawn.
 
         Raises:
-            PublishError: its files are not those of its manifest.
+            PublishError: its files are not those of its manifest, or the registry contradicts itself: a version that
+                was published is gone, or lies there without a decision in the ledger.
         """
         versions = self.versions()
-        return self.version(versions[-1]) if versions else None
+        found = self.version(versions[-1]) if versions else None
+        _await_agreement(self)
+        return found
 
     def version(self, number: int) -> Champion:
         """One of `versions()`, its files checked against its manifest.
 
         Raises:
-            PublishError: it has no manifest, or its files are not those of its manifest.
+            PublishError: it has no manifest that can be read, or its files are not those of its manifest.
         """
         folder, manifest = self.models / str(number), read_manifest(self, number)
         found = digest_tree(folder)
@@ -94,8 +106,8 @@ class Registry:
                 name for name in {*found, *manifest["files"]} if found.get(name) != manifest["files"].get(name)
             )
             raise PublishError(
-                f"version {number} differs from its manifest in {', '.join(changed)}; restore them from a backup, "
-                "or move the version's folder out of the registry so that another answers"
+                f"version {number} differs from its manifest in {', '.join(changed)}; restore them from a backup, or "
+                f"{_withdraw(self, number)} so that the version before answers"
             )
         return Champion(number, folder, manifest)
 
@@ -104,21 +116,127 @@ def read_manifest(registry: Registry, version: int) -> dict[str, Any]:
     """What a version is.
 
     Raises:
-        PublishError: it has no manifest.
+        PublishError: it has no manifest, or one that cannot be read.
     """
     path = registry.manifest_path(version)
     if not path.exists():
         raise PublishError(
-            f"version {version} has no manifest at {path}; it was not published by this tool: remove its folder, or "
-            "point publish.registry elsewhere"
+            f"version {version} has no manifest at {path}: it was not published by this tool, or the file was lost; "
+            f"restore it from a backup, or {_withdraw(registry, version)}"
         )
-    manifest: dict[str, Any] = read_json(path)
+    manifest = _read_object(path)
+    if not isinstance(manifest.get("files"), dict):
+        raise PublishError(
+            f"{path} is no manifest: expected the digests of the version's `files`, found the keys "
+            f"{sorted(manifest)}; restore it from a backup, or {_withdraw(registry, version)}"
+        )
     return manifest
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        document = read_json(path)
+    except ValueError as error:
+        raise PublishError(f"{path} is no JSON: {error}; restore it from a backup") from error
+    if not isinstance(document, dict):
+        raise PublishError(f"{path}: expected a JSON object, found {type(document).__name__}; restore it from a backup")
+    return document
+
+
+def _withdraw(registry: Registry, version: int) -> str:
+    """The move that takes a version out of the base path and says that it was meant."""
+    return f"move {registry.models / str(version)} to {registry.root / f'withdrawn-{version}'}"
 
 
 def digest_tree(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by relative path."""
     return {str(p.relative_to(folder)): digest_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# --- agreement ---
+
+
+def _await_agreement(registry: Registry) -> None:
+    """Refuse a registry that contradicts itself, also after a publisher that is at work has had time to finish."""
+    deadline = time.monotonic() + PLACING_S
+    while True:
+        with _no_publisher(registry) as is_settled:
+            try:
+                _check_agreement(registry)
+            except PublishError:
+                if is_settled or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+        time.sleep(0.05)
+
+
+@contextmanager
+def _no_publisher(registry: Registry) -> Iterator[bool]:
+    """Keep publishers out while looking; False where one is at work already, who may be ourselves."""
+    lock = registry.root / "lock"
+    if not lock.exists():
+        yield True
+        return
+    with lock.open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            is_free = True
+        except BlockingIOError:
+            is_free = False
+        yield is_free
+
+
+def _check_agreement(registry: Registry) -> None:
+    """Every version has its decision in the ledger; the newest that anything names is there, or was withdrawn.
+
+    A version older than the champion may be gone: nobody needs it to answer.
+    """
+    present, withdrawn = set(registry.versions()), registry.withdrawn()
+    records = read_ledger(registry)
+    decided = {record["version"] for record in records if record.get("version") is not None}
+    named = {"the ledger": decided, "champion.json": _pointed(registry), "a manifest": _placed(registry, decided)}
+    newest = max(set().union(*named.values()) - withdrawn, default=0)
+    if newest > max(present, default=0):
+        who = " and ".join(name for name, versions in named.items() if newest in versions)
+        raise PublishError(
+            f"{registry.root} contradicts itself: version {newest} was published, as {who} says, but models holds "
+            f"{_listed(present)}; restore models/{newest} from a backup. Where it was removed on purpose, say so with "
+            f"an empty folder withdrawn-{newest} beside models; to start anew, move {registry.root} aside"
+        )
+    undecided = sorted(present - decided)
+    if undecided:
+        ledger = f"holds {len(records)} decisions and none that published it" if records else "is empty or not there"
+        raise PublishError(
+            f"{registry.root} contradicts itself: models holds version {undecided[-1]}, but ledger.jsonl {ledger}; "
+            "restore it from a backup. Where a publication was interrupted, "
+            f"{_withdraw(registry, undecided[-1])}; to start anew, move {registry.root} aside"
+        )
+
+
+def _pointed(registry: Registry) -> set[int]:
+    """The version that champion.json names."""
+    path = registry.root / "champion.json"
+    if not path.exists():
+        return set()
+    version = _read_object(path).get("version")
+    if not isinstance(version, int):
+        raise PublishError(f"{path} names no version; restore it from a backup")
+    return {version}
+
+
+def _placed(registry: Registry, decided: set[int]) -> set[int]:
+    """Versions with a manifest, without the newest where nothing else knows it: its publication was interrupted."""
+    versions = set(_published_versions(registry))
+    known = decided | _pointed(registry) | registry.withdrawn() | set(registry.versions())
+    return versions - ({max(versions, default=0)} - known)
+
+
+def _listed(versions: set[int]) -> str:
+    return f"{len(versions)}, the newest {max(versions)}" if versions else "no version"
+
+
+# --- lock, staging, publication ---
 
 
 @contextmanager

@@ -1,16 +1,21 @@
-"""The page of a run that has no report of its own: it is still running, was blocked, or failed.
+"""The page of a run that has no report of its own: it is still running, was blocked, failed, or was killed.
 
-Pure: the run's record in, text out; what is said is in templates/run.html.j2.
+`render_run` is pure: the run's record in, text out; what is said is in templates/run.html.j2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from crossrisk.pages import environment
 from crossrisk.plots import draw_seconds
 from crossrisk.runs import Run, State
+from crossrisk.store import write_text
+
+_STARTED = '<section class="verdict is-running">'
+"""Only the page that is written at a run's start holds this: names from the data are escaped."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ STATES: dict[State, StateWords] = {
         "…",
         "Running",
         "This page is replaced when the run ends. Where the run is over and it still says this, its process was "
-        "killed: start it again, finished steps are found and skipped.",
+        "killed: crossrisk status CONFIG tells, and rewrites this page.",
     ),
     "completed": StateWords("✓", "Completed", "The run came to its end."),
     "blocked": StateWords(
@@ -37,7 +42,12 @@ STATES: dict[State, StateWords] = {
     "failed": StateWords(
         "✕", "Failed", "The run ended early. Finished steps are kept: once the cause is mended, run it again to go on."
     ),
-    "killed": StateWords("✕", "Killed", "The run's process ended without a word. Start it again to go on."),
+    "killed": StateWords(
+        "✕",
+        "Killed",
+        "The run's process ended without a word: it was killed, or the machine went down. Start it again to go on: "
+        "finished steps are found and skipped.",
+    ),
 }
 
 
@@ -60,3 +70,11 @@ def render_run(run: Run, *, champion: int | None, attached: Sequence[str] = ()) 
             picture=draw_seconds(run.seconds) if run.seconds else None,
         )
     )
+
+
+def write_killed_page(folder: Path, run: Run, *, champion: int | None) -> None:
+    """Replace the page of a run's start, of a run that has been killed since. A report that it still wrote is kept."""
+    page = folder / (run.page or "")
+    if page.is_file() and _STARTED in page.read_text(encoding="utf-8"):
+        others = sorted(path.name for path in folder.glob("*.html") if path != page)
+        write_text(page, render_run(run, champion=champion, attached=others))

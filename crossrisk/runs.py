@@ -4,24 +4,29 @@
     work/<portfolio>/runs/<run_id>/lock       held (flock) while the run lives: a record that says `running` with a free
                                               lock is of a run that was killed
 
-What a run decided is in the registry's ledger; the page itself is drawn elsewhere.
+A process that is killed ends nothing: whoever looks next ends its record for it (`end_killed`). What a run decided is
+in the registry's ledger; the page itself is drawn elsewhere.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from crossrisk.store import read_json, write_json
 
 RECORD, LOCK = "run.json", "lock"
+SCHEMA_VERSION = 1
 
 State = Literal["running", "completed", "blocked", "failed", "killed"]
-"""`killed` is never written: it is what `read_runs` makes of a record that its process did not live to end."""
+"""`killed`: its process did not live to end the record; written by another, or read off the free lock before that."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,90 @@ class Run:
     seconds: Mapping[str, float] | None = None
     """of each step"""
 
+    @property
+    def started(self) -> str:
+        """YYYY-MM-DD HH:MM UTC"""
+        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.started_unix_s)) + " UTC"
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a folder of runs holds."""
+
+    runs: tuple[Run, ...]
+    """the last started first"""
+    unreadable: tuple[Path, ...]
+    """records that are none: broken, or of another release"""
+
+
+_RUN = TypeAdapter(Run)
+
 
 def keep_run(folder: Path, run: Run) -> None:
     """Write a run's record, whole."""
-    write_json(folder / RECORD, {"schema_version": 1, **asdict(run)})
+    write_json(folder / RECORD, {"schema_version": SCHEMA_VERSION, **asdict(run)})
 
 
 def read_runs(runs: Path) -> list[Run]:
-    """All runs below a folder of runs, the last started first. A folder without a record is no run of ours."""
-    found = [_read(record) for record in runs.glob(f"*/{RECORD}")]
-    return sorted(found, key=lambda run: (run.started_unix_s, run.run_id), reverse=True)
+    """All runs below a folder of runs whose record can be read, the last started first."""
+    return list(read_records(runs).runs)
+
+
+def read_records(runs: Path) -> Records:
+    """All runs below a folder of runs, and the records that hide one. A folder without a record is no run of ours."""
+    found, unreadable = [], []
+    for record in sorted(runs.glob(f"*/{RECORD}")):
+        try:
+            found.append(_read(record))
+        except (OSError, ValueError):  # one broken file must not hide all others; it is named
+            unreadable.append(record)
+    found.sort(key=lambda run: (run.started_unix_s, run.run_id), reverse=True)
+    return Records(tuple(found), tuple(unreadable))
 
 
 def _read(record: Path) -> Run:
-    document: dict[str, Any] = read_json(record)
-    document.pop("schema_version")
-    if document["state"] == "running" and not _is_held(record.with_name(LOCK)):
-        document["state"] = "killed"
-    return Run(**document)
+    with _unless_alive(record.with_name(LOCK)) as is_dead:
+        run = _written(record)  # not before: a run may end, and free its lock, in between
+    return replace(run, state="killed") if is_dead and run.state == "running" else run
+
+
+def _written(record: Path) -> Run:
+    """The record as it stands. Raises ValueError where it is none of ours."""
+    document = read_json(record)
+    if not isinstance(document, dict) or document.pop("schema_version", None) != SCHEMA_VERSION:
+        raise ValueError(f"{record}: expected an object of schema_version {SCHEMA_VERSION}")
+    return _RUN.validate_python(document)
+
+
+def end_killed(runs: Path, write_page: Callable[[Path, Run], None]) -> None:
+    """End the records of runs that were killed; a record that cannot be read is left as it is.
+
+    The run's lock is held meanwhile, so that a run which starts again in the same folder waits and has the last word.
+
+    Args:
+        runs: folder of runs.
+        write_page: is given folder and ended run, before the record is kept: whoever dies in between leaves both to the
+            next.
+
+    Raises:
+        OSError: the folder may be read only.
+    """
+    for record in sorted(runs.glob(f"*/{RECORD}")):
+        with _unless_alive(record.with_name(LOCK)) as is_dead:
+            if is_dead:
+                _end(record, write_page)
+
+
+def _end(record: Path, write_page: Callable[[Path, Run], None]) -> None:
+    """End a record of which nobody alive holds the lock. One that cannot be read is named by `read_records`."""
+    try:
+        run = _written(record)
+    except (OSError, ValueError):
+        return
+    if run.state == "running":
+        ended = replace(run, state="killed")
+        write_page(record.parent, ended)
+        keep_run(record.parent, ended)
 
 
 @contextmanager
@@ -78,12 +149,16 @@ def alive(folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_held(lock: Path) -> bool:
+@contextmanager
+def _unless_alive(lock: Path) -> Iterator[bool]:
+    """Whether the process of a run is dead; where it is, the run cannot start again meanwhile. No lock, no process."""
     if not lock.exists():
-        return False
+        yield True
+        return
     with lock.open() as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_dead = True
         except BlockingIOError:
-            return True
-    return False
+            is_dead = False
+        yield is_dead

@@ -1,21 +1,31 @@
-"""One line about a portfolio: champion, its age, last and next run, last verdict, last month's light.
+"""One line about a portfolio: champion, its age, last and next run, last verdict, light of the newest month watched.
 
-Read from the registry's ledger and from the runs' records; when a server will start the next run is asked elsewhere and
-comes as an argument. Nothing is written here.
+Read from the registry and from the runs' records; when a server will start the next run is asked elsewhere and comes as
+an argument. What is damaged is said in the line, and hides nothing else. Only records and pages of runs that were
+killed are written here: their own process could not.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 from crossrisk.config import Loaded
+from crossrisk.errors import PublishError
 from crossrisk.registry import Registry, read_ledger, read_manifest
-from crossrisk.runs import Run, read_runs
+from crossrisk.runs import Run, end_killed, read_records
+
+logger = logging.getLogger("crossrisk.status")
 
 _DAY_S = 86_400
+_PATHS_SHOWN = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,13 @@ class PortfolioStatus:
     """of the ledger's last decision"""
     decided_as_of: str | None
     last_light: str | None
-    """of the last month that was watched to the end"""
+    """of the newest month that was watched to the end"""
     watched_month: str | None
     next_run: NextRun
+    damage: str | None
+    """what is wrong with the registry, and the next move"""
+    unreadable: tuple[str, ...]
+    """paths of records of runs that cannot be read"""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -58,21 +72,24 @@ class PortfolioStatus:
 
 
 def read_status(loaded: Loaded, *, now: float, next_run: NextRun) -> PortfolioStatus:
-    """The status of a portfolio.
+    """The status of a portfolio, however damaged its registry or records are.
 
     Args:
         loaded: the portfolio and its folders.
         now: Unix seconds.
         next_run: as a server knows it.
-
-    Raises:
-        PublishError: the ledger's chain does not hold, or the champion has no manifest.
     """
-    registry = Registry(loaded.folders.registry)
-    versions, decisions, runs = registry.versions(), read_ledger(registry), read_runs(loaded.folders.runs)
+    registry, damage = Registry(loaded.folders.registry), list[str]()
+    versions = registry.versions()
     champion = versions[-1] if versions else None
-    manifest = read_manifest(registry, champion) if champion else {}
-    watched = _last_watched(runs)
+    _or_note(damage, registry.champion, None)
+    manifest: dict[str, Any] = {}
+    if champion is not None:
+        manifest = _or_note(damage, partial(read_manifest, registry, champion), manifest)
+    decisions: list[dict[str, Any]] = _or_note(damage, partial(read_ledger, registry), [])
+    _end_killed(loaded.folders.runs, champion)
+    records = read_records(loaded.folders.runs)
+    watched = _newest_watched(records.runs)
     last = decisions[-1] if decisions else None
     return PortfolioStatus(
         portfolio=loaded.portfolio.name,
@@ -81,40 +98,75 @@ def read_status(loaded: Loaded, *, now: float, next_run: NextRun) -> PortfolioSt
         trained_as_of=manifest.get("as_of"),
         published=_day(champion) if champion else None,
         age_days=max(int(now - champion) // _DAY_S, 0) if champion else None,
-        last_run=runs[0] if runs else None,
+        last_run=records.runs[0] if records.runs else None,
         last_verdict=last["decision"]["verdict"] if last else None,
         decided_as_of=last["as_of"] if last else None,
         last_light=watched.outcome if watched else None,
         watched_month=watched.subject if watched else None,
         next_run=next_run,
+        damage="; ".join(damage) or None,
+        unreadable=tuple(str(path) for path in records.unreadable),
     )
 
 
-def _last_watched(runs: Sequence[Run]) -> Run | None:
+def _or_note(damage: list[str], read: Callable[[], T], otherwise: T) -> T:
+    """What is read, or `otherwise` and why it could not be."""
+    try:
+        return read()
+    except PublishError as error:
+        if str(error) not in damage:
+            damage.append(str(error))
+        return otherwise
+
+
+def _end_killed(runs: Path, champion: int | None) -> None:
+    def write_page(folder: Path, run: Run) -> None:
+        from crossrisk.run_page import write_killed_page  # draws: a second that no other status needs
+
+        write_killed_page(folder, run, champion=champion)
+
+    try:
+        end_killed(runs, write_page)
+    except OSError as error:  # who may only read is still told that the run was killed
+        logger.warning("record and page of a killed run stay as they are: %s", error)
+
+
+def _newest_watched(runs: Sequence[Run]) -> Run | None:
+    """The last watch of the newest month: that of an older one, watched again later, does not hide it."""
     finished = (run for run in runs if run.kind == "monitor" and run.state == "completed")
-    return next(finished, None)
+    return max(finished, key=lambda run: (run.subject or "", run.started_unix_s), default=None)
 
 
 def status_line(status: PortfolioStatus) -> str:
     """The status as one line."""
-    champion = (
-        f"champion {status.champion} ({status.contender}, as of {status.trained_as_of}), {_days(status.age_days)} old"
-        if status.champion
-        else "no champion"
-    )
+    champion = _champion_text(status) + (f", DAMAGED: {status.damage}" if status.damage else "")
     verdict = f"{status.last_verdict} as of {status.decided_as_of}" if status.last_verdict else "none"
     light = f"{status.last_light} for {status.watched_month}" if status.last_light else "none"
     return (
         f"{status.portfolio}: {champion} | last run {_run_text(status.last_run)} | last verdict {verdict} | "
-        f"light {light} | next run {status.next_run}"
+        f"light {light} | next run {status.next_run}{_unreadable_text(status.unreadable)}"
     )
+
+
+def _champion_text(status: PortfolioStatus) -> str:
+    if not status.champion:
+        return "no champion"
+    origin = f" ({status.contender}, as of {status.trained_as_of})" if status.contender else ""
+    return f"champion {status.champion}{origin}, {_days(status.age_days)} old"
+
+
+def _unreadable_text(paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    more = f" and {len(paths) - _PATHS_SHOWN} more" if len(paths) > _PATHS_SHOWN else ""
+    return f" | unreadable, broken or of another release: {', '.join(paths[:_PATHS_SHOWN])}{more}"
 
 
 def _run_text(run: Run | None) -> str:
     if run is None:
         return "none"
     said = f" ({run.outcome})" if run.outcome else f" at {run.step}" if run.step else ""
-    return f"{_minute(run.started_unix_s)} {run.kind} {run.state}{said}"
+    return f"{run.started} {run.kind} {run.state}{said}"
 
 
 def _days(days: int | None) -> str:
@@ -123,7 +175,3 @@ def _days(days: int | None) -> str:
 
 def _day(unix_s: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(unix_s))
-
-
-def _minute(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(unix_s)) + " UTC"

@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import select
 import sys
 import time
 from collections.abc import Sequence
@@ -41,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()  # here and not in the interpreter's last breath, where nobody can answer for it
         return code
+    except BrokenPipeError as error:
+        if _reader_has_gone():
+            return _end_quietly()
+        return _fail(options, type(error).__name__, str(error), CrossriskError.exit_code)
     except CrossriskError as error:
         return _fail(options, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -308,6 +314,19 @@ def _demo(options: argparse.Namespace) -> int:
     spec = replace(DemoSpec(), **given)
     facts = write_demo(options.directory, spec, lambda done, total: _say(f"month {done} of {total}"))
     _say(f"{facts}")
+    return 0
+
+
+def _reader_has_gone() -> bool:
+    """Whether whoever read standard output has closed it, as `head` does after its last line."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def _end_quietly() -> int:
+    """Printing is the last thing a command does: all that was asked is done, and nobody wants to read the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
     return 0
 
 

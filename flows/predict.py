@@ -111,18 +111,21 @@ def find_version(registry: Registry, version: int | None) -> Champion:
 
     Raises:
         InputError: nothing is published, or no such version.
-        PublishError: its files are not those of its manifest.
+        PublishError: its files are not those of its manifest, or the registry contradicts itself about its champion.
     """
+    if version is None:
+        champion = registry.champion()
+        if champion is None:
+            raise InputError(f"{registry.models} holds no version; publish one first: crossrisk retrain CONFIG")
+        return champion
     known = registry.versions()
-    if version is not None and version not in known:
+    if version not in known:
         newest = ", ".join(str(number) for number in reversed(known[-SHOWN_NAMES:]))
         raise InputError(
             f"expected one of the {len(known)} versions in {registry.models}, newest first: {newest or 'none'}; "
             f"got {version}"
         )
-    if not known:
-        raise InputError(f"{registry.models} holds no version; publish one first: crossrisk retrain CONFIG")
-    return registry.version(known[-1] if version is None else version)
+    return registry.version(version)
 
 
 def _raw_columns(answering: Champion) -> tuple[RawColumn, ...]:

@@ -165,6 +165,8 @@ class TrainingSet:
     """(n_stop,) 0 or 1, both present"""
     target_prior: float | None = None
     """bad rate of the target, for the label-shift weights; None: not known, no weights"""
+    stop_unknown: int = 0
+    """further rows that were to decide the stop and have no known label: left out"""
 
     def __post_init__(self) -> None:
         for name in ("s", "t", "stop"):

@@ -8,7 +8,8 @@ The spec:
     name: of the contender, e.g. "dan"
     matrix: Parquet with id, population, part, label (Int8, null = unknown) and the float32 features
     columns: names of the features, in the plan's order
-    parts: {"source_fit": [...], "target_fit": [...], "stop": [...]}, the values of `part` that each role takes
+    parts: {"source_fit": [...], "target_fit": [...], "stop": [...]}, the values of `part` that each role takes; of the
+        stop rows those with a known label: the others can say nothing of an AUC
     preset: "article" or "dan"
     overrides: fields of `DanSpec` in the place of the preset's
     mmd_weights, seeds: the grid; the article trains one network, of the first seed, at weight 1
@@ -61,7 +62,7 @@ class Candidate:
 
 
 def handle(spec: Json, emit: Emit) -> Json:
-    """Train, choose, save; the chosen mmd_weight and its AUC on the stop rows.
+    """Train, choose, save; the chosen mmd_weight, its AUC on the stop rows, how many these are and how many left out.
 
     Raises:
         InputError: where the spec names a field that does not exist, or the matrix lacks rows or columns.
@@ -79,7 +80,13 @@ def handle(spec: Json, emit: Emit) -> Json:
     if not is_article:
         save_source_only(settings, training_set, seeds[0], chosen, out / SOURCE_ONLY)
     (out / "history.json").write_text(json.dumps(history_document(candidates, chosen), indent=1), encoding="utf-8")
-    return {"name": spec["name"], "mmd_weight": chosen.mmd_weight, "stop_auc": chosen.stop_auc}
+    return {
+        "name": spec["name"],
+        "mmd_weight": chosen.mmd_weight,
+        "stop_auc": chosen.stop_auc,
+        "stop_rows": len(training_set.y_stop),
+        "stop_rows_unknown": training_set.stop_unknown,
+    }
 
 
 def save_source_only(settings: DanSpec, training_set: TrainingSet, seed: int, chosen: Candidate, folder: Path) -> None:
@@ -117,7 +124,11 @@ def preset_with_overrides(preset: str, overrides: Mapping[str, Any]) -> DanSpec:
 def read_training_set(
     matrix: Path, columns: Sequence[str], parts: Mapping[str, Sequence[str]], target_prior: float | None
 ) -> TrainingSet:
-    """The rows of the three roles. Raises InputError where a column is missing or a role is empty or unfit."""
+    """The rows of the three roles; of the stop rows those with a known label.
+
+    Raises:
+        InputError: a column is missing, a role is empty or unfit, or the stop rows lack a class.
+    """
     shared = set(parts["stop"]) & {*parts["source_fit"], *parts["target_fit"]}
     if shared:
         raise InputError(f"parts {sorted(shared)} both train and decide the stop; a row does one of the two")
@@ -133,8 +144,12 @@ def read_training_set(
     x_s, y_s = _role(frame, columns, parts["source_fit"], matrix)
     x_t, y_t = _role(frame, columns, parts["target_fit"], matrix)
     x_stop, y_stop = _role(frame, columns, parts["stop"], matrix)
+    known = ~np.isnan(y_stop)
+    _require_both_classes(y_stop[known], int((~known).sum()), parts["stop"], matrix)
     try:
-        return TrainingSet(x_s, y_s, x_t, y_t, x_stop, y_stop, target_prior)
+        return TrainingSet(
+            x_s, y_s, x_t, y_t, x_stop[known], y_stop[known], target_prior, stop_unknown=int((~known).sum())
+        )
     except ValueError as error:
         raise InputError(f"{matrix}: {error}") from error
 
@@ -209,6 +224,17 @@ def _role(frame: pl.DataFrame, columns: Sequence[str], parts: Sequence[str], mat
         raise InputError(f"{matrix}: no row has a part among {list(parts)}; check the split's manifest")
     x = rows.select(pl.col(columns).cast(pl.Float32)).to_numpy()
     return np.ascontiguousarray(x), rows["label"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+
+
+def _require_both_classes(known: Labels, unknown: int, parts: Sequence[str], matrix: Path) -> None:
+    bads, goods = int((known == 1).sum()), int((known == 0).sum())
+    if not (bads and goods):
+        raise InputError(
+            f"{matrix}: the stop is decided by the AUC on {' and '.join(parts)}, which needs at least 1 bad and 1 good "
+            f"with a known label; found {bads} bads, {goods} goods and {unknown} rows without one. Take a later as_of, "
+            "so that more labels are known, or more months or a larger share for this part (split.*); or leave dan out "
+            "of lineup.contenders"
+        )
 
 
 def _stop_auc(network: Network, training_set: TrainingSet, message: str) -> float:

@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
 from crossrisk.config import Loaded, Portfolio
+from crossrisk.labels import TARGET
 from crossrisk.monitor_page import feature_rows, month_rows, render_month, summarise_month
 from crossrisk.monitoring import Signal, overall
 from crossrisk.store import Stage, write_json, write_text
@@ -71,14 +72,15 @@ def build_month(
         "signals": [asdict(signal) for signal in signals],
         "volumes": {
             **{key: latest[key] for key in counted[1:]},
+            "last_month_with_rows": _last_month_with_rows(portfolio, ingested),
             "months": [{key: one[key] for key in counted} for one in months],
         },
         "score_psi": {
-            **latest["score_psi"],
-            "months": [{"month": one["month"], **one["score_psi"]} for one in months],
+            **_verdict_of_rows(latest["score_psi"]),
+            "months": [{"month": one["month"], **_verdict_of_rows(one["score_psi"])} for one in months],
             "histogram": facts["score"],
         },
-        "feature_psi": facts["features"],
+        "feature_psi": [_verdict_of_rows(one) for one in facts["features"]],
         "performance": {
             "judged_months": facts["judged"]["months"],
             **facts["judged"]["metrics"],
@@ -92,6 +94,17 @@ def build_month(
         "warnings": ingested.facts["warnings"],
         "files": ingested.facts["files"],
     }
+
+
+def _last_month_with_rows(portfolio: Portfolio, ingested: Stage) -> str | None:
+    """The newest month up to as_of with a row of the target, also of those that are not shown."""
+    of_target = (one["month"] for one in ingested.facts["months"] if one["population"] == TARGET and one["rows"])
+    return max((month for month in of_target if month and month <= f"{portfolio.as_of:%Y-%m}"), default=None)
+
+
+def _verdict_of_rows(psi: Mapping[str, Any]) -> dict[str, Any]:
+    """A PSI, its verdict None where there is no row: nothing was looked at, so nothing is too small either."""
+    return {**psi, "verdict": psi["verdict"] if psi["n"] else None}
 
 
 def _champion_facts(watched: Watched) -> dict[str, Any]:

@@ -29,7 +29,8 @@ MIN_BADS_TO_STOP = 30
 def train_dan(loaded: Loaded, encoded: Stage, fitted: Stage) -> Stage:
     """Train the preset's network for every mmd_weight and seed; keep the weight that ranks target_select best.
 
-    Files: the contender, history.json with every curve. Facts: chosen mmd_weight, seconds and stops of each network.
+    Files: the contender, history.json with every curve. Facts: chosen mmd_weight, its AUC on the stop rows, how many
+    these are, and how many more had no known label and were left out.
 
     Raises:
         TrainingError: the loss diverged, or the child was killed.
@@ -52,6 +53,13 @@ def train_dan(loaded: Loaded, encoded: Stage, fitted: Stage) -> Stage:
 
     made = stage(loaded.folders.stages, "train-dan", {"encoded": encoded.digest, "spec": spec}, build)
     logger.info("dan fitted: %s", {k: v for k, v in made.facts.items() if k != "fitted"})
+    if made.facts["stop_rows_unknown"]:
+        logger.info(
+            "%d rows of %s have no known label and decided no stop; %d did",
+            made.facts["stop_rows_unknown"],
+            " and ".join(spec["parts"]["stop"]),
+            made.facts["stop_rows"],
+        )
     return made
 
 

@@ -22,7 +22,7 @@ from crossrisk.config import HONEST_LINEUP
 from crossrisk.memo import MOST_GROUPS, MOST_REASONS, build_memo, render_memo_html, render_memo_markdown
 from crossrisk.metrics import METRICS
 from crossrisk.pages import markdown_text, metric_text, signed_text
-from crossrisk.registry import Registry, place_version
+from crossrisk.registry import Registry, append_ledger, place_version
 from crossrisk.reporting import OUTCOMES, contender_lines
 from crossrisk.rules import alpha_of_look
 from crossrisk.run_facts import markdown_environment
@@ -379,7 +379,8 @@ def test_way_back_in_the_memo_makes_the_version_before_answer_again(tmp_path: Pa
         staged = tmp_path / "staged"
         staged.mkdir()
         (staged / "saved_model.pb").write_text(str(now))
-        place_version(registry, staged, {"contender": "dan"}, now=now)
+        placed = place_version(registry, staged, {"contender": "dan"}, now=now)
+        append_ledger(registry, {"version": placed.version})
     fallback = build_memo(result)["fallback"]
     _, source, target = shlex.split(fallback["command"])
     shutil.move(tmp_path / source, tmp_path / target)

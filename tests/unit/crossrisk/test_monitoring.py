@@ -217,6 +217,7 @@ def document(rows: int = 500, *, labels: bool = True) -> dict[str, Any]:
     reference = describe_numbers(rng.beta(2, 9, 2000), decimals=6)
     counts = reference.bins.count(rng.beta(2.4, 9, rows))  # type: ignore[arg-type]
     score = psi(reference.counts, counts)
+    measured = {**score.to_json(), "verdict": score.verdict if rows else None}
     label, probability = (rng.random(400) < 0.2).astype(int), rng.beta(2, 9, 400)
     evaluation = evaluate(label, {"m": probability}, replicates=100, seed=1).metrics["m"]
     known = {key: evaluation[key].to_json() if labels else None for key in METRICS}
@@ -240,13 +241,17 @@ def document(rows: int = 500, *, labels: bool = True) -> dict[str, Any]:
         "light": overall(signals),
         "reasons": [one.reason for one in signals],
         "signals": [vars(one) for one in signals],
-        "volumes": {**volume, "months": [{"month": month, **volume} for month in ("2024-01", "2024-02")]},
+        "volumes": {
+            **volume,
+            "last_month_with_rows": "2024-02" if rows else None,
+            "months": [{"month": month, **volume} for month in ("2024-01", "2024-02")],
+        },
         "score_psi": {
-            **score.to_json(),
-            "months": [{"month": month, **score.to_json()} for month in ("2024-01", "2024-02")],
+            **measured,
+            "months": [{"month": month, **measured} for month in ("2024-01", "2024-02")],
             "histogram": {"labels": reference.bins.labels, "reference": reference.counts, "month": counts.tolist()},
         },
-        "feature_psi": [{"feature": f"f{i}", **score.to_json(), "moved": moved} for i in range(30)],
+        "feature_psi": [{"feature": f"f{i}", **measured, "moved": moved} for i in range(30)],
         "performance": {
             "judged_months": ["2024-01"] if labels else [],
             **shown,
@@ -258,6 +263,7 @@ def document(rows: int = 500, *, labels: bool = True) -> dict[str, Any]:
             ],
         },
         "gate": GATE.model_dump(mode="json"),
+        "gate_confidence": GATE.confidence,
         "notes": ["3 rows with a known label judge nothing"],
         "warnings": [],
         "files": [{"path": "loans.parquet", "sha256": "0" * 64}],
@@ -308,12 +314,51 @@ def test_little_to_show_is_said_in_grey_and_never_raised(rows, labels):
     made = document(rows, labels=labels)
     assert made["light"] == "grey"
     page = Page(render_month(made))
-    assert ("No row of the target was decided" in page.text) == (rows == 0)
+    assert ("No target row in 2024-02: there is nothing to compare" in page.text) == (rows == 0)
     assert ("No label is known as of" in page.text) == (not labels)
     assert "○ Grey" in " ".join(month_lines(made))
     assert summarise_month(made).startswith("# ○ Grey")
     assert len(month_rows(made)) == 2
     assert len(feature_rows(made)) == 25
+
+
+def test_a_month_without_rows_is_said_as_that_and_names_the_last_one_that_has_some():
+    made = document(0, labels=False)
+    made["volumes"]["last_month_with_rows"] = "2024-01"
+    said = "o target row in 2024-02: the last month with rows is 2024-01, watch it with --month 2024-01"
+    for shown in (Page(render_month(made)).text, summarise_month(made)):
+        assert f"N{said}." in shown
+        assert "Nothing has moved" not in shown
+    lines = month_lines(made)
+    assert f"  n{said}" in lines
+    assert not [line for line in lines if "0 rows" in line]
+
+
+def test_where_no_month_has_a_row_it_says_what_to_check():
+    text = " ".join(month_lines(document(0, labels=False)))
+    assert "no target row in 2024-02, nor in any month up to as_of: check population.target" in text
+
+
+def test_performance_of_earlier_months_keeps_its_light_where_the_watched_month_is_empty():
+    made = document(0) | {"light": "red"}
+    text = Page(render_month(made)).text
+    assert "retrain, or roll back. No target row in 2024-02" in text
+
+
+def test_a_month_without_rows_has_no_verdict():
+    page = Page(render_month(document(0, labels=False)))
+    assert "small sample" not in page.text.partition("Words")[0]
+    assert page.text.count("no row") == 1
+    assert {row["verdict"] for row in month_rows(document(0))} == {None}
+    assert {row["verdict"] for row in feature_rows(document(0))} == {None}
+
+
+def test_warnings_of_the_input_stand_outside_the_verdict():
+    made = document() | {"warnings": ["column 'branch' is missing"]}
+    verdict, _, rest = render_month(made).partition("</section>")
+    assert "branch" not in verdict
+    assert "branch" in rest
+    assert "Warnings of the input" not in render_month(document())
 
 
 def test_names_from_the_data_are_text_on_the_page():

@@ -1,8 +1,14 @@
 """Rules of the status line: every part says what is there, or that nothing is."""
 
+import json
+import re
+import shutil
+
+import pytest
 from builders import portfolio
 
 from crossrisk.registry import Registry, append_ledger, locked, place_version
+from crossrisk.run_page import render_run
 from crossrisk.runs import Run, keep_run
 from crossrisk.status import NextRun, read_status, status_line
 
@@ -71,3 +77,101 @@ def test_a_watch_that_failed_sets_no_light(tmp_path):
     )
     assert "light green for 2024-10" in line(loaded)
     assert "last run 2025-06-15 17:36 UTC monitor failed" in line(loaded)
+
+
+def test_the_light_is_that_of_the_newest_month_whatever_was_watched_last(tmp_path):
+    loaded = portfolio(tmp_path)
+    for place, (month, light) in enumerate((("2024-11", "green"), ("2024-11", "amber"), ("2024-03", "red"))):
+        a_run(loaded, f"watch-{place}", kind="monitor", outcome=light, subject=month, started_unix_s=PUBLISHED + place)
+    assert "light amber for 2024-11" in line(loaded)
+
+
+# --- damage ---
+
+
+def empty_models(registry):
+    shutil.rmtree(registry.models)
+
+
+def lose_the_graph(registry):
+    (registry.models / str(PUBLISHED) / "saved_model.pb").unlink()
+
+
+def lose_the_ledger(registry):
+    registry.ledger.unlink()
+
+
+def break_the_ledger(registry):
+    registry.ledger.write_text(registry.ledger.read_text().replace("bootstrap", "promote"))
+
+
+def empty_the_manifest(registry):
+    registry.manifest_path(PUBLISHED).write_text("{}")
+
+
+def break_the_manifest(registry):
+    registry.manifest_path(PUBLISHED).write_text("garbage")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (empty_models, f"no champion, DAMAGED: .*version {PUBLISHED} was published"),
+        (lose_the_graph, r"champion 1750000000 \(stacked, as of 2024-12-31\), 3 days old, DAMAGED: .*saved_model\.pb"),
+        (lose_the_ledger, "3 days old, DAMAGED: .*but ledger.jsonl is empty or not there.*last verdict none"),
+        (break_the_ledger, "DAMAGED: .*ledger.jsonl line 1 was changed after it was written"),
+        (empty_the_manifest, f"champion 1750000000, 3 days old, DAMAGED: .*{PUBLISHED}.json is no manifest"),
+        (break_the_manifest, f"champion 1750000000, 3 days old, DAMAGED: .*{PUBLISHED}.json is no JSON"),
+    ],
+)
+def test_a_damaged_registry_never_reads_as_a_healthy_one_and_hides_no_run(tmp_path, damage, said):
+    loaded = portfolio(tmp_path)
+    a_version(loaded)
+    a_run(loaded, "first")
+    assert "DAMAGED" not in line(loaded)
+    damage(Registry(loaded.folders.registry))
+    printed = line(loaded)
+    assert re.search(said, printed)
+    assert "\n" not in printed
+    assert printed.count("DAMAGED") == 1
+    assert "last run 2025-06-15 15:07 UTC retrain completed (keep)" in printed
+
+
+def test_a_record_that_cannot_be_read_is_named_behind_what_can(tmp_path):
+    loaded = portfolio(tmp_path)
+    a_run(loaded, "good")
+    broken = loaded.folders.runs / "bad" / "run.json"
+    broken.parent.mkdir()
+    broken.write_text("")
+    printed = line(loaded)
+    assert "last run 2025-06-15 15:07 UTC retrain completed" in printed
+    assert printed.endswith(f"| unreadable, broken or of another release: {broken}")
+    document = read_status(loaded, now=PUBLISHED, next_run=NOBODY).to_json()
+    assert document["unreadable"] == (str(broken),)
+    assert json.loads(json.dumps(document))["damage"] is None
+
+
+# --- runs that were killed ---
+
+
+def test_a_killed_run_reads_as_killed_and_so_does_its_page_from_then_on(tmp_path):
+    loaded = portfolio(tmp_path)
+    a_version(loaded)
+    a_run(loaded, "first", state="running", outcome=None, step="train dan", page="report.html")
+    page = loaded.folders.runs / "first" / "report.html"
+    page.write_text(render_run(Run("first", "retrain", "mini", "2024-12-31", "running", 1.0), champion=None))
+    assert "retrain killed at train dan" in line(loaded)
+    for said in ("Killed", "train dan", f"version {PUBLISHED}"):
+        assert said in page.read_text()
+    assert "retrain killed at train dan" in line(loaded)
+
+
+def test_who_may_only_read_still_sees_that_a_run_was_killed(tmp_path, monkeypatch):
+    loaded = portfolio(tmp_path)
+    a_run(loaded, "first", state="running", outcome=None, step="train dan")
+
+    def refuse(folder, run):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("crossrisk.runs.keep_run", refuse)
+    assert "retrain killed at train dan" in line(loaded)

@@ -1,6 +1,8 @@
 """Rules of the command line that need no run: exit codes, the shape of errors, what the demo command takes."""
 
 import json
+import subprocess
+import sys
 from dataclasses import fields
 
 import polars as pl
@@ -68,3 +70,29 @@ def test_the_demo_command_writes_what_it_was_asked_for(tmp_path):
     rows = pl.read_parquet(tmp_path / "demo", hive_partitioning=True)
     assert rows.group_by("product").agg(pl.col("bad").sum()).sort("product")["bad"].to_list() == [30, 40]
     assert rows["month"].n_unique() == 3
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_has_read_enough_is_no_failure(lines):
+    code = (
+        "import sys; from flows import cli\n"
+        f"def speak(options): print('first', flush=True); sys.stdin.read(); print('x\\n' * {lines}); return 0\n"
+        "cli._demo = speak\n"
+        "sys.exit(cli.main(['demo', 'nowhere']))\n"
+    )
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "first\n"
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_a_pipe_that_breaks_elsewhere_is_a_failure(monkeypatch, capfd):
+    def fail(options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("flows.cli._demo", fail)
+    assert main(["demo", "nowhere"]) == 4
+    assert "BrokenPipeError" in capfd.readouterr().err

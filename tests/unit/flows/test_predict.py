@@ -1,6 +1,7 @@
 """Rules of scoring one customer: who answers, what may be asked, what is said of missing values."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -12,7 +13,7 @@ from builders import TOML, loans, portfolio
 
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import RawColumn, encoding_expressions, fit_plan, rowwise_expressions
-from crossrisk.registry import Registry, locked, place_version, staging_folder
+from crossrisk.registry import Registry, append_ledger, locked, place_version, staging_folder
 from crossrisk.scoring import Scaling
 from flows.cli import main
 from flows.predict import Prediction, describe, find_version, parse_row, predict
@@ -74,7 +75,9 @@ def test_a_column_given_twice_is_refused():
 def publish(registry, now, write, **manifest):
     with locked(registry), staging_folder(registry) as folder:
         write(folder / "model")
-        return place_version(registry, folder / "model", manifest, now=now).version
+        version = place_version(registry, folder / "model", manifest, now=now).version
+        append_ledger(registry, {"version": version})
+        return version
 
 
 def write_text(folder):
@@ -120,6 +123,23 @@ def test_a_damaged_version_does_not_answer_but_the_others_do(tmp_path):
     (registry.models / str(first) / "saved_model.pb").write_text("other")
     with pytest.raises(PublishError, match=f"version {first} differs from its manifest"):
         find_version(registry, first)
+
+
+def test_a_registry_that_was_emptied_does_not_ask_for_a_first_version(tmp_path):
+    registry = Registry(tmp_path)
+    version = publish(registry, 1_700_000_000, write_text)
+    shutil.rmtree(registry.models)
+    with pytest.raises(PublishError, match=f"version {version} was published"):
+        find_version(registry, None)
+
+
+def test_a_broken_manifest_is_named_by_its_path(tmp_path):
+    registry = Registry(tmp_path)
+    version = publish(registry, 1_700_000_000, write_text)
+    registry.manifest_path(version).write_text("not JSON")
+    for asked in (None, version):
+        with pytest.raises(PublishError, match=f"{version}.json is no JSON"):
+            find_version(registry, asked)
 
 
 def test_a_version_of_an_earlier_release_is_refused_before_anything_is_loaded(tmp_path):

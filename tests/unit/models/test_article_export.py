@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from crossrisk.errors import PublishError
 from crossrisk.features import Age, FeaturePlan, Ratio, RowPlan, encoding_expressions, fit_plan, rowwise_expressions
-from crossrisk.registry import Registry, locked, place_version, staging_folder
+from crossrisk.registry import Registry, append_ledger, locked, place_version, staging_folder
 from crossrisk.scoring import Scaling
 from models import article_export, bundle, export_worker
 from models.fitted import Calibration, Contender, Logistic, Matrix, Network, save_contender
@@ -150,6 +150,7 @@ def test_the_articles_reader_takes_the_version_that_the_registry_calls_champion(
         with locked(registry), staging_folder(registry) as folder:
             article_export.export(PLAN, contender, SCALING, folder / "model")
             placed.append(place_version(registry, folder / "model", {}, now=now).version)
+            append_ledger(registry, {"version": placed[-1]})
 
         newest, probability = read_newest_as_the_article(registry.models, x)
         shown.append(newest)

@@ -96,6 +96,50 @@ def test_article_trains_one_network_of_the_first_seed_at_weight_one(spec: dict[s
     assert [(one["mmd_weight"], [t["seed"] for t in one["trainings"]]) for one in history["candidates"]] == [(1.0, [7])]
 
 
+def without_labels(part: str, unknown: pl.Expr) -> pl.DataFrame:
+    """The matrix, some labels of a part not known."""
+    hidden = (pl.col("part") == part) & unknown
+    return matrix().with_columns(pl.when(hidden).then(None).otherwise(pl.col("label")).alias("label"))
+
+
+@pytest.mark.parametrize("preset", ["dan", "article"])
+def test_stop_rows_with_an_unknown_label_are_left_out_and_counted(spec: dict[str, Any], preset: str) -> None:
+    every_fifth = pl.int_range(pl.len()) % 5 == 0
+    rows = without_labels("target_select", every_fifth)
+    unknown = rows.filter(pl.col("part") == "target_select")["label"].null_count()
+    parts = {**PARTS, "stop": ["target_select"]}
+    overrides = SMALL if preset == "dan" else {"hidden": [8, 4], "batch_size": 32, "epochs": 2}
+    spec |= {"preset": preset, "overrides": overrides, "parts": parts, "seeds": [1]}
+    rows.write_parquet(spec["matrix"])
+    result = handle(spec, lambda event: None)
+    assert (result["stop_rows"], result["stop_rows_unknown"]) == (60 - unknown, unknown) == (48, 12)
+
+    # they decide nothing: without them at all, the same network
+    again = Path(spec["out"]).parent / "again"
+    again.mkdir()
+    rows.filter((pl.col("part") != "target_select") | pl.col("label").is_not_null()).write_parquet(spec["matrix"])
+    assert handle(spec | {"out": str(again)}, lambda event: None) == result | {"stop_rows_unknown": 0}
+    networks = [load_contender(folder).form for folder in (Path(spec["out"]), again)]
+    for one, other in zip(*(network.weights for network in networks if isinstance(network, Network)), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "found"),
+    [
+        (pl.lit(True), "found 0 bads, 0 goods and 60 rows without one"),
+        (pl.col("label") == 1, r"found 0 bads, \d+ goods and \d+ rows"),
+        (pl.col("label") == 0, r"found \d+ bads, 0 goods and \d+ rows"),
+    ],
+)
+def test_stop_rows_that_lack_a_class_are_refused_with_their_numbers_and_what_to_do(
+    spec: dict[str, Any], unknown: pl.Expr, found: str
+) -> None:
+    without_labels("target_select", unknown).write_parquet(spec["matrix"])
+    with pytest.raises(InputError, match=f"AUC on target_select.*{found}.*later as_of.*lineup.contenders"):
+        read(spec, parts={**PARTS, "stop": ["target_select"]})
+
+
 def test_too_few_rows_are_a_training_error_that_names_the_weight(spec: dict[str, Any]) -> None:
     spec["overrides"] = {**SMALL, "evaluate_every": 50}
     with pytest.raises(TrainingError, match=r"mmd_weight 0 \(1 of 2\).*at least evaluate_every = 50"):
@@ -136,7 +180,7 @@ def test_a_missing_column_and_an_empty_role_are_named(spec: dict[str, Any]) -> N
 
 
 def test_an_unknown_source_label_is_an_input_error(spec: dict[str, Any]) -> None:
-    matrix().with_columns(pl.lit(None, pl.Int8).alias("label")).write_parquet(spec["matrix"])
+    without_labels("source_fit", pl.int_range(pl.len()) % 5 == 0).write_parquet(spec["matrix"])
     with pytest.raises(InputError, match="source labels must all be 0 or 1"):
         read(spec)
 

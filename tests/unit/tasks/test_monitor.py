@@ -16,7 +16,7 @@ from builders import loans, portfolio
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError
 from crossrisk.features import rowwise_expressions
-from crossrisk.registry import Champion, Registry
+from crossrisk.registry import Champion, Registry, append_ledger
 from crossrisk.stability import describe_categories, describe_numbers, psi
 from crossrisk.store import Stage, stage, write_json
 from tasks.features import PLAN, ROWS
@@ -178,7 +178,7 @@ def test_rows_that_training_has_seen_judge_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda f: f.filter(pl.col("opened_on") < date(2024, 6, 1)), "no row of the target in this month"),
+        (lambda f: f.filter(pl.col("opened_on") < date(2024, 6, 1)), "no target row in this month"),
         (lambda f: f.with_columns(bad=pl.lit(None, pl.Int8)), "no label is known yet"),
         (lambda f: f.with_columns(bad=pl.lit(0, pl.Int8)), "0 bads"),
         (lambda f: f.filter(pl.col("opened_on").is_between(date(2024, 6, 1), date(2024, 6, 30))), "no label is known"),
@@ -191,6 +191,24 @@ def test_little_to_go_by_is_grey_with_its_reason(tmp_path, change, said):
     assert result["light"] == "grey"
     assert said in "; ".join(result["reasons"])
     assert Path(result["paths"]["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_of_a_month_without_rows_the_last_month_that_has_some_is_named_however_old(tmp_path):
+    loaded = portfolio(
+        tmp_path, loans().filter(pl.col("opened_on") < date(2024, 4, 1)), overrides=("as_of=2026-06-30",)
+    )
+    result = watch(loaded, watched(loaded), "2026-05")
+    assert result["volumes"]["last_month_with_rows"] == "2024-03"
+    assert result["score_psi"]["verdict"] is None
+    assert {one["verdict"] for one in (*result["score_psi"]["months"], *result["feature_psi"])} == {None}
+    assert (
+        "No target row in 2026-05: the last month with rows is 2024-03" in Path(result["paths"]["report"]).read_text()
+    )
+
+
+def test_a_month_after_as_of_is_never_named(tmp_path):
+    loaded = portfolio(tmp_path, loans().filter(pl.col("opened_on") > date(2024, 8, 1)), overrides=LAGGED)
+    assert watch(loaded, watched(loaded))["volumes"]["last_month_with_rows"] is None
 
 
 def test_repeated_ids_are_counted_and_said(tmp_path):
@@ -232,6 +250,7 @@ def test_a_champion_without_a_reference_is_named(tmp_path):
     registry = Registry(loaded.folders.registry)
     (registry.models / "17").mkdir(parents=True)
     write_json(registry.manifest_path(17), {"files": {}})
+    append_ledger(registry, {"version": 17})
     with pytest.raises(InputError, match="version 17 has no reference"):
         watched_champion(loaded)
 
