@@ -19,10 +19,11 @@ help:           ## this list
 
 setup: $(STAMP)  ## environment in .venv, from requirements.lock
 
+# --no-deps: the lock is whole; pip before 23.3 would resolve again, take the newest sqlalchemy[asyncio] and stop
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] < (3, 14); sys.exit(None if ok else "Python >=3.11,<3.14 needed, found " + sys.version.split()[0] + "; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from crossrisk.config import Loaded
-from crossrisk.errors import ValidationBlockedError
+from crossrisk.errors import CrossriskError, ValidationBlockedError
 from crossrisk.registry import Registry
 from crossrisk.run_page import render_run
 from crossrisk.runs import Run, alive, keep_run
@@ -32,6 +33,16 @@ R = TypeVar("R")
 
 Kind = Literal["retrain", "monitor"]
 PAGES: dict[Kind, str] = {"retrain": "report.html", "monitor": "monitor.html"}
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], CrossriskError))
+
+
+# An error of ours says what to do, and Prefect logs it with the run's state; pages of its frames above only hide that.
+# At import, because a worker's run logs through Prefect alone and a config may be refused before its record begins.
+for _name in ("prefect.task_runs", "prefect.flow_runs"):
+    logging.getLogger(_name).addFilter(_is_worth_a_line)
 
 
 def run_name() -> str:
@@ -86,10 +97,9 @@ class Recording:
         keep_run(self.folder, self.run)
 
     def end_early(self, error: BaseException) -> None:
-        """The run was blocked or failed: its page says why and where."""
+        """The run was blocked, failed or was stopped: its page says why and where."""
         state: Literal["blocked", "failed"] = "blocked" if isinstance(error, ValidationBlockedError) else "failed"
-        message = f"{type(error).__name__}: {error}"
-        self.run = replace(self.run, state=state, message=message, ended_unix_s=time.time())
+        self.run = replace(self.run, state=state, message=_why(error), ended_unix_s=time.time())
         keep_run(self.folder, self.run)
         self.write_page()
 
@@ -98,6 +108,17 @@ class Recording:
         champion = max(self.registry.versions(), default=None)
         page = render_run(self.run, champion=champion, attached=self.attached)
         write_text(self.folder / str(self.run.page), page)
+
+
+def _why(error: BaseException) -> str:
+    """In words for the page. What is no `Exception` came from outside the run, and its type tells a reader nothing."""
+    if isinstance(error, Exception):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by an interrupt (Ctrl-C)"
+    if isinstance(error, TerminationSignal):
+        return "stopped by a signal to end (make stop, a cancellation in the UI, a shutdown)"
+    return "stopped: its process was told to exit"
 
 
 @contextmanager
