@@ -14,7 +14,7 @@ from crossrisk.registry import Registry, read_ledger
 from flows.cli import main
 from flows.retrain import retrain
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
 QUICK = ("lineup.contenders=['source_logistic']", "gate.observed_expected=[0.5, 2.0]", "gate.replicates=100")
 

@@ -1,6 +1,6 @@
 """The demo, end to end, as a person runs it: two commands, no network, and a model near the best there can be.
 
-One run serves all tests here. It keeps one network a weight instead of three, to fit beside the other tests; the slow
+One run serves all tests here. It keeps one network a weight instead of three, to be done in minutes; the slow
 suite runs the defaults over five seeds.
 """
 
@@ -20,6 +20,8 @@ from crossrisk.config import load_portfolio
 from crossrisk.demo import DemoSpec, draw_target
 from crossrisk.metrics import auc_value
 from models.child import run_worker
+
+pytestmark = pytest.mark.flow
 
 ROOT = Path(__file__).resolve().parents[2]
 CROSSRISK = str(Path(sys.executable).parent / "crossrisk")

@@ -26,7 +26,7 @@ LONGEST_RUN_S = 300
 SCHEDULER_S = 120
 """the server's scheduler looks at deployments once a minute"""
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.flow
 
 
 class Served:
