@@ -67,7 +67,7 @@ def render_run(run: Run, *, champion: int | None, attached: Sequence[str] = ()) 
             words=STATES[run.state],
             champion=champion,
             attached=attached,
-            picture=draw_seconds(run.seconds) if run.seconds else None,
+            picture=draw_seconds(run.seconds) if run.seconds and run.state != "running" else None,
         )
     )
 

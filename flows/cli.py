@@ -189,7 +189,6 @@ def _retrain(options: argparse.Namespace) -> int:
     # a config that cannot be is refused before Prefect and all below it are imported
     load_run(options.config, os.environ, as_of=options.as_of, preset=options.preset, overrides=options.overrides)
     _set_log_level("WARNING" if options.json else "INFO")
-    _hide_expected_tracebacks()
     from flows.retrain import retrain
     from flows.screen import show_result
 
@@ -212,16 +211,6 @@ def _set_log_level(level: str) -> None:
     logging.getLogger("crossrisk").setLevel(level)
 
 
-def _hide_expected_tracebacks() -> None:
-    """An error of ours says what to do; a page of Prefect's frames above it only hides that."""
-
-    def is_worth_a_line(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], CrossriskError))
-
-    for name in ("prefect.task_runs", "prefect.flow_runs"):
-        logging.getLogger(name).addFilter(is_worth_a_line)
-
-
 def _monitor(options: argparse.Namespace) -> int:
     from crossrisk.monitor_page import month_lines
     from crossrisk.monitoring import watched_month
@@ -229,7 +218,6 @@ def _monitor(options: argparse.Namespace) -> int:
     loaded = load_run(options.config, os.environ, as_of=options.as_of, overrides=options.overrides)
     month = watched_month(options.month, loaded.portfolio)
     _set_log_level("WARNING" if options.json else "INFO")
-    _hide_expected_tracebacks()
     from flows.monitor import monitor
 
     result: dict[str, Any] = monitor(

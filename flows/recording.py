@@ -80,6 +80,7 @@ class Recording:
         """Run one step under a name; the record knows where the run is, and how long each step took."""
         self.run = replace(self.run, step=name)
         keep_run(self.folder, self.run)
+        self.write_page()
         started = time.monotonic()
         try:
             return step(*args, **kwargs)

@@ -17,7 +17,7 @@ from flows.dates import logical_date
 from flows.monitor import monitor
 from flows.retrain import retrain
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
 ONE_CONTENDER = ("lineup.contenders=['source_logistic']", "gate.observed_expected=[0.5, 2.0]", "gate.replicates=100")
 

@@ -91,6 +91,7 @@ def test_a_rerun_skips_finished_stages_and_keeps_the_champion(first_run, monkeyp
     assert len(read_ledger(mini.registry)) == 2
 
 
+@pytest.mark.flow
 def test_a_portfolio_without_dates_is_split_by_hash(mini):
     toml = FLOW_TOML.replace('decision_date = "opened_on"\n', "")
     mini.write(loans_with_noise().drop("opened_on"), toml)
@@ -99,6 +100,7 @@ def test_a_portfolio_without_dates_is_split_by_hash(mini):
     assert result["split"]["parts"]["target_test"]["rows"] == pytest.approx(400, abs=10)
 
 
+@pytest.mark.flow
 def test_the_article_reports_three_figures_and_publishes_the_network(mini):
     mini.write(loans_with_noise())
     contenders = "lineup.contenders=['source_forest', 'dan']"
@@ -109,6 +111,7 @@ def test_the_article_reports_three_figures_and_publishes_the_network(mini):
     assert len(result["forest_spread"]) == 5
 
 
+@pytest.mark.flow
 def test_quarantined_rows_are_set_aside_by_rule_and_nobody_is_fitted_on_them(mini):
     strange = pl.when(pl.col("loan_id") == 7).then(7).otherwise("bad").cast(pl.Int8)
     mini.write(loans_with_noise().with_columns(bad=strange))
@@ -119,6 +122,7 @@ def test_quarantined_rows_are_set_aside_by_rule_and_nobody_is_fitted_on_them(min
     assert sum(p["rows"] for p in result["labels"]["populations"].values()) == 1999
 
 
+@pytest.mark.flow
 def test_few_target_bads_leave_target_contenders_unfitted(mini):
     mini.write(loans_with_noise())
     result = mini.retrain("lineup.contenders=['source_logistic', 'stacked']", "lineup.min_target_bads=100000")
