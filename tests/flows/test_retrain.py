@@ -80,6 +80,7 @@ def test_every_step_is_a_task_that_ran_under_its_name(first_run):
 def test_a_rerun_skips_finished_stages_and_keeps_the_champion(first_run, monkeypatch):
     mini, first = first_run
     monkeypatch.setenv("CROSSRISK_HOME", str(mini.folder))
+    monkeypatch.delenv("CROSSRISK_DATA", raising=False)
     again = mini.retrain()
     assert again["verdict"] == "keep"
     assert again["version"] is None
