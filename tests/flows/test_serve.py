@@ -98,7 +98,9 @@ def served(tmp_path_factory) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environ = {**os.environ, "CROSSRISK_HOME": str(home), "PREFECT_PORT": str(port)}
-    for name in ("CROSSRISK_DATA", "CROSSRISK_SCHEDULES_ACTIVE", "PREFECT_API_URL", "PREFECT_HOME"):
+    # a shell's own settings, and what a command line called earlier in this process has set for itself
+    settings = "CROSSRISK_DATA CROSSRISK_SCHEDULES_ACTIVE PREFECT_API_URL PREFECT_HOME PREFECT_LOGGING_LEVEL"
+    for name in settings.split():
         environ.pop(name, None)
     served = Served(home, port, environ)
     try:
