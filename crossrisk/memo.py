@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from crossrisk.pages import Document, environment
-from crossrisk.reporting import CHAMPION, OUTCOMES, SHOWN_METRICS, VERDICTS, VerdictWords
+from crossrisk.pages import Document, Words, environment
+from crossrisk.reporting import CHAMPION, OUTCOMES, SHOWN_METRICS, VERDICTS
 from crossrisk.rules import alpha_of_look
 from crossrisk.run_facts import (
     COMPARED_METRICS,
@@ -97,7 +97,7 @@ def build_memo(result: Document) -> Json:
 
 def _recommend(result: Document) -> Json:
     verdict, challenger, before = result["verdict"], result["challenger"], result["champion"]["before"]
-    words = VERDICTS.get(verdict, VerdictWords("◆", verdict, ""))
+    words = VERDICTS.get(verdict, Words("◆", verdict, ""))
     failed = _failed_rules(result)
     titles = {
         "promote": f"Promote {challenger}",

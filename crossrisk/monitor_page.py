@@ -7,39 +7,24 @@ elsewhere; pictures are drawn in `crossrisk.monitor_plots`; what is said around 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from crossrisk.monitor_plots import draw_feature_psi, draw_performance, draw_psi_by_month, draw_score_bins
 from crossrisk.monitoring import LIGHT_OF_VERDICT
-from crossrisk.pages import Document, count_text, environment, interval_text, markdown_text, percent_text
+from crossrisk.pages import Document, Words, count_text, environment, interval_text, markdown_text, percent_text
 
 FEATURES_SHOWN = 25
 SHOWN_METRICS = (("auc", "AUC", 3), ("ks", "KS", 3), ("observed_expected", "observed / expected", 2))
 """key, heading, decimals: those of the run report"""
 
 
-@dataclass(frozen=True)
-class LightWords:
-    """How a light is said on the page."""
-
-    sign: str
-    """tells it from others in grey print"""
-    word: str
-    meaning: str
-
-
-LIGHTS: Mapping[str, LightWords] = {
-    "green": LightWords(
-        "●", "Green", "Everything that is watched could be judged, and nothing has moved beyond noise."
-    ),
-    "amber": LightWords("▲", "Amber", "Something has moved beyond noise: look at it before the next retrain."),
-    "red": LightWords(
-        "■", "Red", "The champion no longer says what it said when it was published: retrain, or roll back."
-    ),
-    "grey": LightWords("○", "Grey", "Nothing has moved beyond noise, but not everything can be judged yet."),
+LIGHTS: Mapping[str, Words] = {
+    "green": Words("●", "Green", "Everything that is watched could be judged, and nothing has moved beyond noise."),
+    "amber": Words("▲", "Amber", "Something has moved beyond noise: look at it before the next retrain."),
+    "red": Words("■", "Red", "The champion no longer says what it said when it was published: retrain, or roll back."),
+    "grey": Words("○", "Grey", "Nothing has moved beyond noise, but not everything can be judged yet."),
 }
 
 

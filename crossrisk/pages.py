@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ Document = Mapping[str, Any]
 
 TEMPLATES = Path(__file__).parent / "templates"
 DASH = "–"
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a verdict, a light or a state is said on a page."""
+
+    sign: str
+    """tells it from others in grey print"""
+    word: str
+    meaning: str
 
 
 def number_text(value: float | None, digits: int = 3) -> str:

@@ -115,6 +115,12 @@ def _publish(
     return verdict, reasons
 
 
+def decide_under(preset: str, evidence: Evidence, gate: GateConfig) -> Decision:
+    """The decision of a run: the gate's, except that preset `article` publishes its network."""
+    is_articles = preset == "article" and evidence.challenger == "dan"
+    return (decide_as_article if is_articles else decide)(evidence, gate)
+
+
 def decide_as_article(evidence: Evidence, gate: GateConfig) -> Decision:
     """Publish the challenger whatever the comparison says, as the article does; what it says is among the reasons.
 

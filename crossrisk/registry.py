@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrisk.errors import PublishError
-from crossrisk.store import canonical_json, digest_file, read_json, write_json
+from crossrisk.store import canonical_json, digest_file, locked_if_free, read_json, write_json
 
 LOCK_TIMEOUT_S = 600.0
 PLACING_S = 2.0
@@ -160,7 +160,7 @@ def _await_agreement(registry: Registry) -> None:
     """Refuse a registry that contradicts itself, also after a publisher that is at work has had time to finish."""
     deadline = time.monotonic() + PLACING_S
     while True:
-        with _no_publisher(registry) as is_settled:
+        with locked_if_free(registry.root / "lock", fcntl.LOCK_SH) as is_settled:  # no publisher, who may be ourselves
             try:
                 _check_agreement(registry)
             except PublishError:
@@ -169,22 +169,6 @@ def _await_agreement(registry: Registry) -> None:
             else:
                 return
         time.sleep(0.05)
-
-
-@contextmanager
-def _no_publisher(registry: Registry) -> Iterator[bool]:
-    """Keep publishers out while looking; False where one is at work already, who may be ourselves."""
-    lock = registry.root / "lock"
-    if not lock.exists():
-        yield True
-        return
-    with lock.open() as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            is_free = True
-        except BlockingIOError:
-            is_free = False
-        yield is_free
 
 
 def _check_agreement(registry: Registry) -> None:

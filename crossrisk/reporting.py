@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from crossrisk import plots
 from crossrisk.metrics import HIGHER_IS_BETTER
-from crossrisk.pages import Document, environment, interval_text, markdown_text, metric_text, number_text
+from crossrisk.pages import Document, Words, environment, interval_text, markdown_text, metric_text, number_text
 from crossrisk.plots import Estimate, Panel, Role, Whiskers
 from crossrisk.vintage_plots import draw_vintages
 
@@ -32,27 +32,17 @@ SHOWN_METRICS = (
 """key, heading, decimals: those of the terminal, so that two screens show the same digits"""
 
 
-@dataclass(frozen=True)
-class VerdictWords:
-    """How a verdict is said on the page."""
-
-    sign: str
-    """tells it from others in grey print"""
-    word: str
-    meaning: str
-
-
-VERDICTS: Mapping[str, VerdictWords] = {
-    "promote": VerdictWords("▲", "Promote", "The challenger is the new champion; the reasons say why."),
-    "bootstrap": VerdictWords("●", "Bootstrap", "There was no champion; the challenger is the first."),
-    "keep": VerdictWords("■", "Keep", "The champion stays; a normal answer where the evidence does not suffice."),
-    "reject": VerdictWords("✕", "Reject", "The challenger is refused; nothing was published."),
-    "needs_approval": VerdictWords(
+VERDICTS: Mapping[str, Words] = {
+    "promote": Words("▲", "Promote", "The challenger is the new champion; the reasons say why."),
+    "bootstrap": Words("●", "Bootstrap", "There was no champion; the challenger is the first."),
+    "keep": Words("■", "Keep", "The champion stays; a normal answer where the evidence does not suffice."),
+    "reject": Words("✕", "Reject", "The challenger is refused; nothing was published."),
+    "needs_approval": Words(
         "?",
         "Needs approval",
         "It would be published, but a named person decides: crossrisk promote. Nothing has moved.",
     ),
-    "override": VerdictWords("!", "Override", "A named person published what the gate had not; the reasons say why."),
+    "override": Words("!", "Override", "A named person published what the gate had not; the reasons say why."),
 }
 
 
@@ -104,7 +94,7 @@ def render_report(result: Document) -> str:
     page = environment().get_template("report.html.j2")
     return page.render(
         run=result,
-        verdict=VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], "")),
+        verdict=VERDICTS.get(result["verdict"], Words("◆", result["verdict"], "")),
         shown_metrics=SHOWN_METRICS,
         outcomes=OUTCOMES,
         groups_shown=GROUPS_SHOWN,
@@ -119,7 +109,7 @@ def render_report(result: Document) -> str:
 def summarise(result: Document) -> str:
     """The decision as Markdown, for a Prefect artifact: verdict, reasons, contender table."""
     judged, champion = result["judged"], result["champion"]
-    words = VERDICTS.get(result["verdict"], VerdictWords("◆", result["verdict"], ""))
+    words = VERDICTS.get(result["verdict"], Words("◆", result["verdict"], ""))
     heading = f"# {words.sign} {words.word}: {markdown_text(result['challenger'])}"
     facts = (
         f"{markdown_text(result['portfolio'])} as of {result['as_of']}, run {markdown_text(result['run_id'])}; "

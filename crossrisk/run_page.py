@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from crossrisk.pages import environment
+from crossrisk.pages import Words, environment
 from crossrisk.plots import draw_seconds
 from crossrisk.runs import Run, State
 from crossrisk.store import write_text
@@ -18,31 +17,21 @@ _STARTED = '<section class="verdict is-running">'
 """Only the page that is written at a run's start holds this: names from the data are escaped."""
 
 
-@dataclass(frozen=True)
-class StateWords:
-    """How a state is said on the page."""
-
-    sign: str
-    """tells it from others in grey print"""
-    word: str
-    meaning: str
-
-
-STATES: dict[State, StateWords] = {
-    "running": StateWords(
+STATES: dict[State, Words] = {
+    "running": Words(
         "…",
         "Running",
         "This page is replaced when the run ends. Where the run is over and it still says this, its process was "
         "killed: crossrisk status CONFIG tells, and rewrites this page.",
     ),
-    "completed": StateWords("✓", "Completed", "The run came to its end."),
-    "blocked": StateWords(
+    "completed": Words("✓", "Completed", "The run came to its end."),
+    "blocked": Words(
         "■", "Blocked", "Validation stopped the run: nothing was trained, nothing was published, the champion stays."
     ),
-    "failed": StateWords(
+    "failed": Words(
         "✕", "Failed", "The run ended early. Finished steps are kept: once the cause is mended, run it again to go on."
     ),
-    "killed": StateWords(
+    "killed": Words(
         "✕",
         "Killed",
         "The run's process ended without a word: it was killed, or the machine went down. Start it again to go on: "

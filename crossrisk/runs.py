@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from crossrisk.store import read_json, write_json
+from crossrisk.store import locked_if_free, read_json, write_json
 
 RECORD, LOCK = "run.json", "lock"
 SCHEMA_VERSION = 1
@@ -96,7 +96,7 @@ def read_records(runs: Path) -> Records:
 
 
 def _read(record: Path) -> Run:
-    with _unless_alive(record.with_name(LOCK)) as is_dead:
+    with locked_if_free(record.with_name(LOCK), fcntl.LOCK_EX) as is_dead:
         run = _written(record)  # not before: a run may end, and free its lock, in between
     return replace(run, state="killed") if is_dead and run.state == "running" else run
 
@@ -123,7 +123,7 @@ def end_killed(runs: Path, write_page: Callable[[Path, Run], None]) -> None:
         OSError: the folder may be read only.
     """
     for record in sorted(runs.glob(f"*/{RECORD}")):
-        with _unless_alive(record.with_name(LOCK)) as is_dead:
+        with locked_if_free(record.with_name(LOCK), fcntl.LOCK_EX) as is_dead:
             if is_dead:
                 _end(record, write_page)
 
@@ -147,18 +147,3 @@ def alive(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
-
-
-@contextmanager
-def _unless_alive(lock: Path) -> Iterator[bool]:
-    """Whether the process of a run is dead; where it is, the run cannot start again meanwhile. No lock, no process."""
-    if not lock.exists():
-        yield True
-        return
-    with lock.open() as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_dead = True
-        except BlockingIOError:
-            is_dead = False
-        yield is_dead

@@ -6,6 +6,7 @@ in `tasks`; versions, ledger and champion stay in `crossrisk.registry`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -36,6 +37,24 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked_if_free(lock: Path, mode: int) -> Iterator[bool]:
+    """Hold a lock (flock, `mode` LOCK_SH or LOCK_EX) within the block, without waiting; False where it is not free.
+
+    Without the file nobody holds it: true, and nothing is made.
+    """
+    if not lock.exists():
+        yield True
+        return
+    with lock.open() as handle:
+        try:
+            fcntl.flock(handle, mode | fcntl.LOCK_NB)
+            is_free = True
+        except BlockingIOError:
+            is_free = False
+        yield is_free
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -5,7 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 export CROSSRISK_HOME="${CROSSRISK_HOME:-$PWD}"
-STATE="$CROSSRISK_HOME/work/serve"
+state=work/serve demo=work/demo_data   # below CROSSRISK_HOME
+STATE="$CROSSRISK_HOME/$state"
 PORT="${PREFECT_PORT:-4200}"
 BIN="$PWD/.venv/bin"
 export CROSSRISK_SCHEDULES_ACTIVE="${CROSSRISK_SCHEDULES_ACTIVE:-false}"
@@ -28,9 +29,9 @@ server_answers() {
 
 # the demo's data where there are no others, so that the form works as it stands after make demo
 choose_data() {
-  if [ -z "${CROSSRISK_DATA:-}" ] && [ ! -d "$CROSSRISK_HOME/data" ] && [ -d "$CROSSRISK_HOME/work/demo_data" ]; then
-    export CROSSRISK_DATA=work/demo_data
-    echo "there is no data/: runs read the demo's portfolio, as with CROSSRISK_DATA=work/demo_data"
+  if [ -z "${CROSSRISK_DATA:-}" ] && [ ! -d "$CROSSRISK_HOME/data" ] && [ -d "$CROSSRISK_HOME/$demo" ]; then
+    export CROSSRISK_DATA="$demo"
+    echo "there is no data/: runs read the demo's portfolio, as with CROSSRISK_DATA=$demo"
   fi
 }
 

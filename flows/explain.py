@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from crossrisk.config import GateConfig
 from crossrisk.errors import InputError
 from crossrisk.evidence import Evidence
-from crossrisk.policy import Decision, decide, decide_as_article
+from crossrisk.policy import Decision, decide_under
 from crossrisk.reporting import OUTCOMES, VERDICTS
 from crossrisk.store import read_json
-
-WIDTH_OF_PIPES = 160
+from flows.screen import open_console
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Explanation:
 
 
 def find_run(run: str, home: Path) -> Path:
-    """The folder of a run, by its folder, its report.json, or its id below `home`/work/*/runs.
+    """The folder of a run, by its folder, its report.json, or its id in any portfolio of `home`.
 
     Raises:
         InputError: none, or several portfolios have one of that id.
@@ -79,16 +77,13 @@ def explain(run: Path) -> Explanation:
     if "evidence" not in document:
         raise InputError(f"{run / 'report.json'} holds no evidence: an earlier release wrote it; run again")
     evidence, gate = Evidence.from_json(document["evidence"]), GateConfig.model_validate(document["gate"])
-    is_articles = document["preset"] == "article" and evidence.challenger == "dan"
-    decision = (decide_as_article if is_articles else decide)(evidence, gate)
+    decision = decide_under(document["preset"], evidence, gate)
     return Explanation(document["run_id"], decision, document["verdict"], evidence.look)
 
 
 def show_explanation(explanation: Explanation) -> None:
     """Print every number against every rule."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=WIDTH_OF_PIPES, highlight=False)
+    console = open_console()
     table = Table(title=f"run {explanation.run_id}", title_style="bold")
     for heading in ("result", "rule", "as it stood before the run", "found"):
         table.add_column(heading, overflow="fold")

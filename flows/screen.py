@@ -23,11 +23,15 @@ SHOWN_PATHS = ("model", "pending", "report", "memo", "card")
 """the others, twins in other forms, are in --json and beside these"""
 
 
+def open_console() -> Console:
+    """Standard output, as wide as the terminal, or as a table needs where it is a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=WIDTH_OF_PIPES, highlight=False)
+
+
 def show_result(result: Mapping[str, Any]) -> None:
     """Print a run's result on standard output."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(width=WIDTH_OF_PIPES, highlight=False)
+    console = open_console()
     console.print(_contender_table(result))
     judged = result["judged"]
     console.print(f"judged on {judged['rows']:,} rows of {judged['part']} with {judged['bads']:,} bads")

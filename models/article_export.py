@@ -32,15 +32,7 @@ _RAW_SCOPE = "raw"  # placeholders stand apart, or a raw column called `output` 
 def export(plan: FeaturePlan, contender: Contender, scaling: Scaling, directory: Path) -> None:
     """Write a contender as `models.bundle.export` does, in a graph that the article's reader can read as well.
 
-    Args:
-        plan: how raw columns become the matrix that the contender was fitted on.
-        contender: any form of `models.fitted`, with its calibration.
-        scaling: how its probability becomes points.
-        directory: created; where it exists it must be empty.
-
-    Raises:
-        ValueError: a raw column whose name the signature cannot carry, or a plan that does not fit the contender.
-        PublishError: the directory holds something already.
+    Arguments and errors are those of `models.bundle.export`.
     """
     check_servable_names(plan.rows.raw_columns)
     require_empty(directory)

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import SOURCE_ONLY, TARGET_ONLY, Loaded
 from crossrisk.evidence import Evidence
-from crossrisk.policy import Decision, decide, decide_as_article
+from crossrisk.policy import Decision, decide_under
 from crossrisk.store import Stage
 
 logger = logging.getLogger("crossrisk.decide")
@@ -32,8 +32,7 @@ def make_decision(loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: 
     evidence = gather_evidence(
         loaded, compared.facts, candidate.facts, diagnosed.facts["risk_drivers"], leaks.facts["leaks"]
     )
-    is_articles = loaded.portfolio.preset == "article" and evidence.challenger == "dan"
-    decision = (decide_as_article if is_articles else decide)(evidence, loaded.portfolio.gate)
+    decision = decide_under(loaded.portfolio.preset, evidence, loaded.portfolio.gate)
     logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     return Decided(decision, evidence)
 

@@ -111,15 +111,9 @@ def publish(
                 "digests": {name: made.digest for name, made in stages.items()},
             },
         )
-    in_place = placed or champion
     if placed:
         logger.info("version %d published", placed.version)
-    return Publication(
-        version=placed.version if placed else None,
-        champion=in_place.version if in_place else None,
-        path=in_place.folder if in_place else None,
-        pending=None if placed else registry.root / "pending" / run_id,
-    )
+    return _publication(placed, champion, pending=None if placed else registry.root / "pending" / run_id)
 
 
 def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reason: str) -> Publication:
@@ -170,11 +164,16 @@ def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reas
             },
         )
         shutil.rmtree(bundle.folder)
+    return _publication(placed, champion)
+
+
+def _publication(placed: Champion | None, champion: Champion | None, pending: Path | None = None) -> Publication:
     in_place = placed or champion
     return Publication(
         version=placed.version if placed else None,
         champion=in_place.version if in_place else None,
         path=in_place.folder if in_place else None,
+        pending=pending,
     )
 
 
