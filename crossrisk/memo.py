@@ -8,7 +8,6 @@ decision rests on.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -205,24 +204,23 @@ def _say_terms(result: Document) -> str:
 
 
 def _fall_back(result: Document) -> Json:
-    """Which version answers if this one must not, and how: moving a folder, for the largest number there answers."""
+    """Which version answers if this one must not, and the command that makes it so."""
     before, version = result["champion"]["before"], result["version"]
-    folder = f"{result['config']['publish']['registry']}/{result['portfolio']}"
     if version is None:
         answers = f"version {before} goes on answering" if before else "no version answers yet"
         said = f"Nothing was published: {answers}, and nothing has to be taken back."
         return {"version": before, "command": None, "sentence": said}
     if before is None:
         said = (
-            "There is no earlier version: once its folder has left the base path none answers, and what decided before "
-            "this model decides again. The move is not in the ledger: write down who made it and why."
+            "There is no earlier version to go back to: take the model out of service where it is served, and what "
+            "decided before it decides again."
         )
-    else:
-        said = (
-            f"Version {before} is kept whole and answers again once the folder of {version} has left the base path. "
-            "The move is not in the ledger: write down who made it and why."
-        )
-    command = shlex.join(["mv", f"{folder}/models/{version}", f"{folder}/withdrawn-{version}"])
+        return {"version": None, "command": None, "sentence": said}
+    said = (
+        f"Version {before} is kept whole. The command verifies it and publishes it again under a new, higher number, "
+        "so that every reader of the newest version follows; who asked for it and why is kept in the ledger."
+    )
+    command = f"crossrisk rollback CONFIG --to {before} --by NAME --reason TEXT"
     return {"version": before, "command": command, "sentence": said}
 
 

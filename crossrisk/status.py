@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from crossrisk.config import Loaded
 from crossrisk.errors import PublishError
-from crossrisk.registry import Registry, read_ledger, read_manifest
+from crossrisk.registry import Registry, read_manifest
 from crossrisk.runs import Run, end_killed, read_records
 
 logger = logging.getLogger("crossrisk.status")
@@ -86,11 +86,11 @@ def read_status(loaded: Loaded, *, now: float, next_run: NextRun) -> PortfolioSt
     manifest: dict[str, Any] = {}
     if champion is not None:
         manifest = _or_note(damage, partial(read_manifest, registry, champion), manifest)
-    decisions: list[dict[str, Any]] = _or_note(damage, partial(read_ledger, registry), [])
+    lines: list[dict[str, Any]] = _or_note(damage, registry.records, [])
     _end_killed(loaded.folders.runs, champion)
     records = read_records(loaded.folders.runs)
     watched = _newest_watched(records.runs)
-    last = decisions[-1] if decisions else None
+    last = next((record for record in reversed(lines) if "decision" in record), None)
     return PortfolioStatus(
         portfolio=loaded.portfolio.name,
         champion=champion,

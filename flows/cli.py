@@ -21,6 +21,7 @@ from typing import Any
 from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
 from crossrisk.quiet import make_quiet
+from flows.registry_commands import add_registry_commands
 
 JSON_KEYS = (
     "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "contenders", "paths", "seconds",
@@ -33,13 +34,13 @@ MONITOR_KEYS = (
 FEATURES_PRINTED = 10
 """by `monitor --json`, largest PSI first; all are in the report's JSON twin"""
 
-_SET_HELP = "dotted key on top of the TOML"
+_JSON_HELP = "print one JSON object on standard output"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `crossrisk`."""
     make_quiet(os.environ)
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
         sys.stdout.flush()  # here and not in the interpreter's last breath, where nobody can answer for it
@@ -57,60 +58,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options, type(error).__name__, str(error), CrossriskError.exit_code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
     parser = argparse.ArgumentParser(
         prog="crossrisk",
         description="Retrains a credit-risk model by borrowing from a better known population, when borrowing helps.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    retrain = commands.add_parser("retrain", help="retrain a portfolio and publish the winner if the gate says so")
-    retrain.add_argument("config", type=_absolute, help="the portfolio's TOML")
+    def add(name: str, help_text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("config", type=_absolute, help="the portfolio's TOML")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="overrides",
+            help="dotted key on top of the TOML",
+        )
+        command.add_argument("--json", action="store_true", help=_JSON_HELP)
+        return command
+
+    retrain = add("retrain", "retrain a portfolio and publish the winner if the gate says so")
     retrain.add_argument("--as-of", default="", metavar="DATE", help="logical date; nothing later is seen")
     retrain.add_argument("--preset", default="", choices=["honest", "article"], help="default: the TOML's")
-    retrain.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help=_SET_HELP,
-    )
     retrain.add_argument("--by", default="", metavar="NAME", dest="requested_by", help="who asks; default: login name")
-    retrain.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     retrain.set_defaults(run=_retrain)
 
-    monitor = commands.add_parser("monitor", help="compare a month with what the champion was published on")
-    monitor.add_argument("config", type=_absolute, help="the portfolio's TOML")
+    monitor = add("monitor", "compare a month with what the champion was published on")
     monitor.add_argument("--month", default="", metavar="YYYY-MM", help="default: the last complete one before as_of")
     monitor.add_argument("--as-of", default="", metavar="DATE", help="logical date; nothing later is seen")
-    monitor.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
-    monitor.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     monitor.set_defaults(run=_monitor)
 
     decide = commands.add_parser("decide", help="print every number of a decision against every rule")
     decide.add_argument("--explain", required=True, metavar="RUN", help="id or folder of a retrain's run")
-    decide.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    decide.add_argument("--json", action="store_true", help=_JSON_HELP)
     decide.set_defaults(run=_decide)
 
-    promote = commands.add_parser("promote", help="approve, reject or override a decision that published nothing")
-    promote.add_argument("config", type=_absolute, help="the portfolio's TOML")
+    promote = add("promote", "approve, reject or override a decision that published nothing")
     promote.add_argument("--run", required=True, metavar="RUN", dest="run_id", help="as under registry/.../pending")
     promote.add_argument("--decision", required=True, choices=["approve", "reject", "override"])
     promote.add_argument("--by", required=True, metavar="NAME", help="typed, not authenticated; not who asked")
     promote.add_argument("--reason", required=True, metavar="TEXT", help="kept in the ledger")
-    promote.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
-    promote.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     promote.set_defaults(run=_promote)
 
-    status = commands.add_parser("status", help="one line: champion, last and next run, last verdict, last light")
-    status.add_argument("config", type=_absolute, help="the portfolio's TOML")
-    status.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
-    status.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    status = add("status", "one line: champion, last and next run, last verdict, last light")
     status.set_defaults(run=_status)
 
-    predict = commands.add_parser("predict", help="score one customer with the published model")
-    predict.add_argument("config", type=_absolute, help="the portfolio's TOML")
+    add_registry_commands(add)
+
+    predict = add("predict", "score one customer with the published model")
     predict.add_argument(
         "--row",
         action="extend",
@@ -120,8 +118,6 @@ def _parser() -> argparse.ArgumentParser:
         help="raw columns of the customer; dates as YYYY-MM-DD; what is not given, or empty, is a missing value",
     )
     predict.add_argument("--version", type=int, metavar="V", help="default: the champion")
-    predict.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=_SET_HELP)
-    predict.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     predict.set_defaults(run=_predict)
 
     init = commands.add_parser(
@@ -158,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--name", default="", help="of the portfolio; default: that of the file")
     init.add_argument("--out", type=Path, default=Path("configs"), metavar="FOLDER", help="default: configs")
     init.add_argument("--force", action="store_true", help="write over a portfolio of the same name")
-    init.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    init.add_argument("--json", action="store_true", help=_JSON_HELP)
     init.set_defaults(run=_init)
 
     demo = commands.add_parser("demo", help="write a generated two-population portfolio with known true probabilities")

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints
 
 from crossrisk.config import load_run
 from crossrisk.errors import ValidationBlockedError
+from crossrisk.periods import question_of
 from crossrisk.quiet import make_quiet
 from crossrisk.store import Stage
 from flows.dates import logical_date
@@ -82,10 +83,13 @@ def retrain(
         calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
 
         diagnosed = run.step("diagnose shift", diagnose, loaded, rows, encoded, plan, calibrated)
+        question = question_of(loaded.portfolio, calibrated=calibrated.digest, diagnosed=diagnosed.digest)
         network = trained.get("dan")
-        compared = run.step("compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network)
+        compared = run.step(
+            "compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network, question
+        )
         candidate = run.step("stage the candidate", stage_candidate, loaded, plan, calibrated, compared)
-        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed, leaks)
+        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed, leaks, question)
         stages = {
             "ingest": ingested,
             "validate": validated,
@@ -101,7 +105,7 @@ def retrain(
             "candidate": candidate,
         }
         asked = requester(requested_by)
-        published = run.step("publish", publish, loaded, decided, stages, run.id, asked)
+        published = run.step("publish", publish, loaded, decided, stages, run.id, asked, question)
         result = run.step("report", report, loaded, run.id, stages, trained, decided, published, asked, run.seconds)
         run.finish(decided.decision.verdict)
         return {**result, "seconds": run.seconds}  # the page cannot know how long it took to write

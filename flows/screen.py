@@ -5,7 +5,7 @@ Numbers and their order are those of the report (`crossrisk.reporting`), so that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossrisk.pages import metric_text, number_text
+from crossrisk.registry.audit import Finding
 from crossrisk.reporting import SHOWN_METRICS, VERDICTS, contender_lines
 
 WITH_INTERVAL = ("auc", "ks", "observed_expected")
@@ -68,3 +69,24 @@ def _cell(metric: Mapping[str, Any] | None, key: str, digits: int) -> str:
     if metric is None or key in WITH_INTERVAL:
         return metric_text(metric, digits)
     return number_text(metric["value"], digits)
+
+
+def show_history(portfolio: str, lines: Sequence[Mapping[str, str]], champion: int | None) -> None:
+    """Print what happened to a portfolio's champion, oldest first; the champion's line is bold."""
+    table = Table(title=f"{portfolio}: {len(lines)} lines, champion {champion or 'none'}", title_style="bold")
+    for name in ("when", "as of", "what", "version", "who"):
+        table.add_column(name if name != "when" else "when (UTC)", no_wrap=True)
+    table.add_column("why")
+    for line in lines:
+        is_champion = champion is not None and line["version"] == str(champion)
+        cells = (Text(line[name]) for name in ("when", "as of", "what", "version", "who", "why"))
+        table.add_row(*cells, style="bold" if is_champion else None)
+    open_console().print(table)
+
+
+def show_finding(finding: Finding) -> None:
+    """Print one check of a registry, as it is made."""
+    sign = "✓" if finding.holds else "✗"
+    about = f" {finding.version}" if finding.version else ""
+    style = None if finding.holds else "bold"
+    open_console().print(Text(f"{sign} {finding.what}{about}: {finding.said}", style=style or ""), soft_wrap=True)

@@ -7,7 +7,7 @@ fit or to choose is refused here, by code.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from crossrisk.looks import count_look
 from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value
 from crossrisk.metrics.calibration import calibration_slope
 from crossrisk.metrics.rows import scored
-from crossrisk.registry import Champion, Registry, read_ledger
+from crossrisk.periods import find_decision
+from crossrisk.registry import Champion, Registry
 from crossrisk.schema import tabled_columns
 from crossrisk.store import Stage, digest_of, stage
 from models.child import run_worker
@@ -61,8 +62,11 @@ def compare(
     calibrated: Stage,
     diagnosed: Stage,
     network: Stage | None,
+    question: str,
 ) -> Stage:
     """Judge all contenders, and the champion, on the same untouched target rows.
+
+    The champion is the one of now; of a question that was decided before, the one that it was compared with then.
 
     Files: judged.parquet (id, label, month, one column of probabilities a contender, `champion` too), raw_rows.parquet
     (the raw columns of those rows: what a server would be fed; segments and protected columns). Facts: metrics with
@@ -70,7 +74,9 @@ def compare(
     seed spread of the forest, article figures, tables by segment, group and cut-off.
     """
     portfolio, registry = loaded.portfolio, Registry(loaded.folders.registry)
-    champion = registry.champion()
+    records = registry.records()
+    told = find_decision(records, question)
+    champion = _compared_with(registry, told)
     # the lineup's order, which is that of preference; facts come back from JSON with their keys sorted
     names = [name for name in portfolio.contenders if name in calibrated.facts["calibrations"]]
     part = judging_part(portfolio)
@@ -79,7 +85,9 @@ def compare(
     version = champion.version if champion else None
     months = sorted(untouched["month"].drop_nulls().unique().to_list())
     comparison = digest_of({"calibrated": calibrated.digest, "champion": version})
-    look = count_look(read_ledger(registry), champion=version, months=months, comparison=comparison)
+    look = count_look(records, champion=version, months=months, comparison=comparison)
+    if told is not None:
+        look = told["judged"]["look"]  # what came after it is no reason to judge it otherwise
 
     drivers_differ = diagnosed.facts["blocks_transfer"]
 
@@ -142,6 +150,13 @@ def compare(
     facts = made.facts
     logger.info("challenger %s, judged on %d rows with %d bads", facts["challenger"], facts["rows"], facts["bads"])
     return made
+
+
+def _compared_with(registry: Registry, told: Mapping[str, Any] | None) -> Champion | None:
+    if told is None:
+        return registry.champion()
+    before = told["compared_with"]
+    return None if before is None else registry.version(before)
 
 
 def _evaluate(rows: pl.DataFrame, names: Sequence[str], portfolio: Portfolio, seed: int) -> Evaluation:

@@ -12,7 +12,9 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import SOURCE_ONLY, TARGET_ONLY, Loaded
 from crossrisk.evidence import Evidence
-from crossrisk.policy import Decision, decide_under
+from crossrisk.periods import find_decision
+from crossrisk.policy import Decision, decide_under, read_decision
+from crossrisk.registry import Registry
 from crossrisk.store import Stage
 
 logger = logging.getLogger("crossrisk.decide")
@@ -27,11 +29,20 @@ class Decided:
 
 
 @task(name="decide", cache_policy=NO_CACHE)
-def make_decision(loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: Stage, leaks: Stage) -> Decided:
-    """Apply the gate to the comparison; under preset `article` the network is published whatever it says."""
+def make_decision(
+    loaded: Loaded, compared: Stage, candidate: Stage, diagnosed: Stage, leaks: Stage, question: str
+) -> Decided:
+    """Apply the gate to the comparison; under preset `article` the network is published whatever it says.
+
+    A question that was decided before keeps its decision.
+    """
     evidence = gather_evidence(
         loaded, compared.facts, candidate.facts, diagnosed.facts["risk_drivers"], leaks.facts["leaks"]
     )
+    told = find_decision(Registry(loaded.folders.registry).records(), question)
+    if told is not None:
+        logger.info("decided before, by run %s", told["run_id"])
+        return Decided(read_decision(told["decision"]), evidence)
     decision = decide_under(loaded.portfolio.preset, evidence, loaded.portfolio.gate)
     logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     return Decided(decision, evidence)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,29 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded, expiry
 from crossrisk.errors import InputError, PublishError
-from crossrisk.pending import (
-    COMPANIONS,
-    DECISION,
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    Bundle,
-    drop_settled,
-    find_pending,
-    keep_pending,
-    read_bundle,
-)
+from crossrisk.features import RawColumn
+from crossrisk.periods import find_decision, setting_of, version_made
 from crossrisk.policy import Decision, Ruling, read_decision, settle
-from crossrisk.registry import Champion, Registry, append_ledger, digest_tree, locked, place_version, staging_folder
-from crossrisk.store import Stage, code_digest, write_json
+from crossrisk.provenance import code_version
+from crossrisk.registry import Champion, Registry, digest_tree, locked, publish_version, staging_folder
+from crossrisk.registry.layout import COMPANIONS, MODEL
+from crossrisk.registry.pending import DECISION, MANIFEST, drop_settled, find_pending, keep_pending
+from crossrisk.registry.protocol import enter_record
+from crossrisk.store import Stage, digest_file, digest_of, write_json
 from models.child import run_worker
 from tasks import candidate
 from tasks.compare import SEEN_ROWS
 from tasks.decide import Decided
-from tasks.features import load_plan
+from tasks.features import PLAN, load_plan
 from tasks.reference import REFERENCE, describe_reference
 from tasks.split import ASSIGNMENT
 
 logger = logging.getLogger("crossrisk.publish")
+
+GOLDEN = "golden.parquet"
+"""companion of a version: raw columns of judged rows beside what the model must say of them"""
+GOLDEN_ROWS = 1_000
+"""Rows of that batch: enough to find a model that answers otherwise, few enough to keep for every version."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class Publication:
     """folder of the version in production"""
     pending: Path | None = None
     """where the challenger waits, or is kept, where nothing was published"""
+    decided_by: str | None = None
+    """the earlier run whose decision this is, where the same question was decided before"""
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -66,8 +67,11 @@ def publish(
     stages: Mapping[str, Stage],
     run_id: str,
     requested_by: str,
+    question: str,
 ) -> Publication:
     """Publish the challenger if the decision says so, and write the decision into the ledger.
+
+    A question that was decided before is not decided again: what became of it is returned, and nothing is written.
 
     Args:
         loaded: the portfolio and its folders.
@@ -75,45 +79,33 @@ def publish(
         stages: `ingest`, `rows`, `plan`, `split`, `calibrated`, `compared` and `candidate` of this run.
         run_id: for the ledger.
         requested_by: who asked for the run: not the one who may approve it.
+        question: of `crossrisk.periods`.
 
     Raises:
         PublishError: the champion has changed since the comparison, or the staged copy is not what was verified.
     """
     registry, decision = Registry(loaded.folders.registry), decided.decision
-    compared = stages["compared"].facts
     with locked(registry):
+        told = find_decision(registry.records(), question)
+        if told is not None:
+            logger.info("decided before, by run %s; nothing is written", told["run_id"])
+            return _told(registry, told["run_id"])
         champion = registry.champion()
-        _refuse_if_changed(champion, compared["champion"])
+        _refuse_if_changed(champion, stages["compared"].facts["champion"])
+        record = _record(loaded, decision, stages, run_id, requested_by, question)
         with staging_folder(registry) as folder:
-            _write_bundle(folder, loaded, decided, stages, run_id, requested_by)
+            manifest = _write_bundle(folder, loaded, decided, stages, run_id, requested_by)
             if decision.publishes:
-                drop_settled(registry)
-                placed = _place(registry, read_bundle(folder))
+                placed = _place(registry, folder, manifest, record, champion)
             else:
                 placed = None
                 keep_pending(registry, run_id, folder)
-        append_ledger(
-            registry,
-            {
-                "run_id": run_id,
-                "as_of": loaded.portfolio.as_of.isoformat(),
-                "preset": loaded.portfolio.preset,
-                "requested_by": requested_by,
-                "decision": decision.to_json(),
-                "compared_with": compared["champion"],
-                "judged": {
-                    "months": compared["months"],
-                    "comparison": compared["comparison"],
-                    "look": compared["look"],
-                },
-                "version": placed.version if placed else None,
-                "at_unix_s": int(time.time()),
-                "digests": {name: made.digest for name, made in stages.items()},
-            },
-        )
+                enter_record(registry, {**record, "version": None})
+        if placed:
+            drop_settled(registry)
     if placed:
         logger.info("version %d published", placed.version)
-    return _publication(placed, champion, pending=None if placed else registry.root / "pending" / run_id)
+    return _publication(placed, champion, pending=None if placed else registry.pending / run_id)
 
 
 def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reason: str) -> Publication:
@@ -144,25 +136,25 @@ def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reas
         except ValueError as error:
             raise InputError(str(error)) from error
         champion = registry.champion()
+        record = {
+            "kind": "ruling",
+            "run_id": run_id,
+            "as_of": bundle.manifest["as_of"],
+            "settles": bundle.decision["decision"]["verdict"],
+            "ruling": {"ruling": ruling, "by": by.strip(), "reason": reason.strip(), "requested_by": asked},
+            "decision": decision.to_json(),
+            "compared_with": compared_with,
+            "at_unix_s": int(time.time()),
+        }
         placed = None
         if decision.publishes:
             _refuse_if_changed(champion, compared_with)
-            _verify_again(bundle)
-            write_json(bundle.folder / MANIFEST, {**bundle.manifest, "decision": decision.to_json(), "approved_by": by})
-            placed = _place(registry, read_bundle(bundle.folder))
-        append_ledger(
-            registry,
-            {
-                "run_id": run_id,
-                "as_of": bundle.manifest["as_of"],
-                "settles": bundle.decision["decision"]["verdict"],
-                "ruling": {"ruling": ruling, "by": by.strip(), "reason": reason.strip(), "requested_by": asked},
-                "decision": decision.to_json(),
-                "compared_with": compared_with,
-                "version": placed.version if placed else None,
-                "at_unix_s": int(time.time()),
-            },
-        )
+            manifest = {**bundle.manifest, "decision": decision.to_json(), "approved_by": by.strip()}
+            with staging_folder(registry) as folder:
+                shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)  # it stays whole until the version stands
+                placed = _place(registry, folder, manifest, record, champion)
+        else:
+            enter_record(registry, {**record, "version": None})
         shutil.rmtree(bundle.folder)
     return _publication(placed, champion)
 
@@ -177,6 +169,18 @@ def _publication(placed: Champion | None, champion: Champion | None, pending: Pa
     )
 
 
+def _told(registry: Registry, run_id: str) -> Publication:
+    """What became of an earlier run's decision."""
+    champion, pending = registry.champion(), registry.pending / run_id
+    return Publication(
+        version=version_made(registry.records(), run_id),
+        champion=champion.version if champion else None,
+        path=champion.folder if champion else None,
+        pending=pending if pending.exists() else None,
+        decided_by=run_id,
+    )
+
+
 def _refuse_if_changed(champion: Champion | None, compared_with: int | None) -> None:
     version = champion.version if champion else None
     if version != compared_with:
@@ -186,6 +190,27 @@ def _refuse_if_changed(champion: Champion | None, compared_with: int | None) -> 
         )
 
 
+def _record(
+    loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], run_id: str, requested_by: str, question: str
+) -> dict[str, Any]:
+    """The decision's line of the ledger, without the version."""
+    compared = stages["compared"].facts
+    return {
+        "kind": "decision",
+        "run_id": run_id,
+        "as_of": loaded.portfolio.as_of.isoformat(),
+        "preset": loaded.portfolio.preset,
+        "question": question,
+        "setting": setting_of(loaded.portfolio),
+        "requested_by": requested_by,
+        "decision": decision.to_json(),
+        "compared_with": compared["champion"],
+        "judged": {key: compared[key] for key in ("months", "comparison", "look")},
+        "at_unix_s": int(time.time()),
+        "digests": {name: made.digest for name, made in stages.items()},
+    }
+
+
 def _write_bundle(
     folder: Path,
     loaded: Loaded,
@@ -193,17 +218,18 @@ def _write_bundle(
     stages: Mapping[str, Stage],
     run_id: str,
     requested_by: str,
-) -> None:
-    """Everything that a version needs, in one folder on the registry's file system."""
+) -> dict[str, Any]:
+    """Everything that a version needs, in one folder on the registry's file system; returns the manifest."""
     made, decision = stages["candidate"], decided.decision
     shutil.copytree(made.folder / candidate.MODEL, folder / MODEL)
-    shutil.copyfile(made.folder / candidate.GOLDEN, folder / GOLDEN)
     companions = folder / COMPANIONS
     companions.mkdir()
+    _write_golden(made.folder / candidate.GOLDEN, load_plan(stages["plan"]).rows.raw_columns, companions / GOLDEN)
     write_json(companions / REFERENCE, describe_reference(loaded, stages, decision.challenger))
     seen = pl.scan_parquet(stages["split"].folder / ASSIGNMENT).filter("label_used").select("id")
     seen.collect().write_parquet(companions / SEEN_ROWS, compression="zstd")  # a later comparison leaves them out
-    write_json(folder / MANIFEST, _manifest(loaded, decision, stages, run_id))
+    manifest = _manifest(loaded, decision, stages, run_id)
+    write_json(folder / MANIFEST, manifest)
     write_json(
         folder / DECISION,
         {
@@ -213,49 +239,70 @@ def _write_bundle(
             "requested_by": requested_by,
         },
     )
+    return manifest
 
 
-def _place(registry: Registry, bundle: Bundle) -> Champion:
-    """Make the bundle's model a version, if it still is what was verified."""
-    _refuse_if_touched(bundle)
-    return place_version(
-        registry, bundle.folder / MODEL, bundle.manifest, now=time.time(), companions=bundle.companions
-    )
+def _write_golden(verified: Path, columns: Sequence[RawColumn], golden: Path) -> None:
+    """The first rows of what was verified, without the ids of the customers."""
+    kept = [*(column.name for column in columns), "probability"]
+    pl.scan_parquet(verified).select(kept).head(GOLDEN_ROWS).collect().write_parquet(golden, compression="zstd")
 
 
-def _refuse_if_touched(bundle: Bundle) -> None:
-    model = bundle.folder / MODEL
-    if digest_tree(model) != bundle.manifest["verified_files"]:
-        raise PublishError(f"{model} is not what was verified; nothing was published, run again")
+def _place(
+    registry: Registry,
+    bundle: Path,
+    manifest: Mapping[str, Any],
+    record: Mapping[str, Any],
+    live: Champion | None,
+) -> Champion:
+    """Make a bundle the champion, if it still is what was verified."""
+    if digest_tree(bundle / MODEL) != manifest["verified_files"]:
+        raise PublishError(f"{bundle / MODEL} is not what was verified; nothing was published, run again")
+    return publish_version(registry, bundle, manifest, record, now=time.time(), verify=verify_bundle, live=live)
 
 
-def _verify_again(bundle: Bundle) -> None:
-    _refuse_if_touched(bundle)
-    spec = {
-        "mode": "verify",
-        "directory": str(bundle.folder / MODEL),
-        "golden": str(bundle.folder / GOLDEN),
-        "tolerance": candidate.TOLERANCE,
-    }
-    run_worker("models.export_worker", spec, workdir=bundle.folder, failure=PublishError)
+def verify_bundle(bundle: Path) -> None:
+    """Load the model of a bundle with both readers in a fresh process and compare it with its golden batch.
+
+    Raises:
+        PublishError: it cannot be loaded, its signature is not ours, or it answers otherwise than it did.
+    """
+    verify_model(bundle / MODEL, bundle / COMPANIONS / GOLDEN, workdir=bundle)
+
+
+def verify_model(model: Path, golden: Path, *, workdir: Path) -> dict[str, Any]:
+    """Likewise, of a model anywhere; `workdir` is a folder to write to. Returns the fields of the verification."""
+    spec = {"mode": "verify", "directory": str(model), "golden": str(golden), "tolerance": candidate.TOLERANCE}
+    return run_worker("models.export_worker", spec, workdir=workdir, failure=PublishError)
 
 
 def _manifest(loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], run_id: str) -> dict[str, Any]:
     portfolio, verified = loaded.portfolio, stages["candidate"].facts
+    config = portfolio.model_dump(mode="json")
+    identity = {
+        "config": digest_of(config),
+        "input": digest_of(stages["ingest"].facts["files"]),
+        "plan": digest_file(stages["plan"].folder / PLAN),
+        "weights": digest_of(digest_tree(stages["calibrated"].folder / decision.challenger)),
+    }
     return {
         "portfolio": portfolio.name,
         "as_of": portfolio.as_of.isoformat(),
         "run_id": run_id,
         "contender": decision.challenger,
+        "identity": digest_of(identity),
+        "identity_of": identity,
         "raw_columns": [column.model_dump() for column in load_plan(stages["plan"]).rows.raw_columns],
         "decision": decision.to_json(),
+        "approved_by": None,
         "metrics": stages["compared"].facts["metrics"][decision.challenger],
+        "compared_with": stages["compared"].facts["champion"],
         "input": stages["ingest"].facts["files"],
         "digests": {name: made.digest for name, made in stages.items()},
-        "code": code_digest(),
+        "code": code_version(),
         "verified_difference": verified["largest_difference"],
         "verified_files": verified["files"],
         "latency": verified["latency"],
         "expires": expiry(portfolio).isoformat(),
-        "config": portfolio.model_dump(mode="json"),
+        "config": config,
     }

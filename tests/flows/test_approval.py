@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from builders import FLOW_TOML, loans_with_noise
 
-from crossrisk.registry import Registry, read_ledger
+from crossrisk.registry import Registry
 from flows.cli import main
 from flows.retrain import retrain
 
@@ -78,7 +78,7 @@ def test_what_needs_approval_is_published_by_another_person_as_it_was_verified(p
     champion = portfolio.registry.champion()
     assert champion.manifest["approved_by"] == "Grace"
     assert champion.manifest["files"] == champion.manifest["verified_files"]
-    asked, settled = read_ledger(portfolio.registry)
+    asked, settled = portfolio.registry.records()
     assert (asked["decision"]["verdict"], asked["version"]) == ("needs_approval", None)
     assert (settled["decision"]["verdict"], settled["version"]) == ("bootstrap", champion.version)
     assert settled["ruling"] == {"ruling": "approve", "by": "Grace", "reason": "seen", "requested_by": "Ada"}
@@ -91,7 +91,7 @@ def test_a_rejected_run_is_gone_and_in_the_ledger(portfolio):
     (run_id,) = portfolio.pending
     assert portfolio.promote(run_id, "reject", reason="too early") == 0
     assert portfolio.registry.versions() == []
-    assert read_ledger(portfolio.registry)[-1]["decision"]["verdict"] == "reject"
+    assert portfolio.registry.records()[-1]["decision"]["verdict"] == "reject"
     assert portfolio.pending == []
 
 
@@ -102,7 +102,7 @@ def test_an_override_publishes_what_the_gate_refused_with_reason_and_name(portfo
     assert portfolio.promote(run["run_id"], "approve") == 2
     assert "takes an override" in capsys.readouterr().err
     assert portfolio.promote(run["run_id"], "override", reason="pilot without volume") == 0
-    record = read_ledger(portfolio.registry)[-1]
+    record = portfolio.registry.records()[-1]
     assert record["decision"]["verdict"] == "override"
     assert record["decision"]["reasons"][0] == "override by Grace: pilot without volume"
     assert portfolio.registry.champion().manifest["decision"]["verdict"] == "override"

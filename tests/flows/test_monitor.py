@@ -11,7 +11,7 @@ from builders import FLOW_TOML, loans_with_noise
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
-from crossrisk.registry import Registry, read_ledger
+from crossrisk.registry import Registry
 from flows.cli import main
 from flows.dates import logical_date
 from flows.monitor import monitor
@@ -50,7 +50,7 @@ def artifact_keys() -> set[str]:
 
 def test_a_month_is_watched_after_a_retrain_and_decides_nothing(published, config):
     registry = Registry(published / "registry" / "mini")
-    ledger = read_ledger(registry)
+    ledger = registry.records()
     result = monitor(config=config, month="2024-11")
     assert result["month"] == "2024-11"
     assert result["champion"]["version"] == registry.champion().version
@@ -62,7 +62,7 @@ def test_a_month_is_watched_after_a_retrain_and_decides_nothing(published, confi
         assert Path(path).exists()
     assert json.loads(Path(result["paths"]["json"]).read_text())["light"] == result["light"]
     assert {"mini-monitor-light", "mini-monitor-months", "mini-monitor-features"} <= artifact_keys()
-    assert read_ledger(registry) == ledger
+    assert registry.records() == ledger
 
 
 def test_the_command_prints_one_object_and_the_default_month(config, capsys):

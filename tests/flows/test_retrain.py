@@ -10,7 +10,7 @@ import pytest
 from builders import FLOW_TOML, loans_with_noise
 
 from crossrisk.errors import ConfigError, InputError, ValidationBlockedError
-from crossrisk.registry import Registry, read_ledger
+from crossrisk.registry import Registry
 from crossrisk.runs import read_runs
 from flows.retrain import retrain
 
@@ -63,7 +63,7 @@ def test_the_first_run_bootstraps_a_model_and_leaves_a_report(first_run):
     for key in ("model", "report", "json", "validation"):
         assert Path(result["paths"][key]).exists(), key
     assert json.loads(Path(result["paths"]["json"]).read_text())["run_id"] == result["run_id"]
-    assert [r["decision"]["verdict"] for r in read_ledger(mini.registry)] == ["bootstrap"]
+    assert [r["decision"]["verdict"] for r in mini.registry.records()] == ["bootstrap"]
     (run,) = read_runs(mini.folder / "work" / "mini" / "runs")
     assert (run.run_id, run.state, run.outcome) == (result["run_id"], "completed", "bootstrap")
 
@@ -89,7 +89,7 @@ def test_a_rerun_skips_finished_stages_and_keeps_the_champion(first_run, monkeyp
     )
     assert again["differences"]["auc"]["value"] == pytest.approx(0.0, abs=1e-9)
     assert mini.registry.versions() == [first["version"]]
-    assert len(read_ledger(mini.registry)) == 2
+    assert len(mini.registry.records()) == 2
 
 
 @pytest.mark.flow

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from crossrisk.registry import Registry, read_ledger
+from crossrisk.registry import Registry
 from crossrisk.runs import Run, read_runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +122,7 @@ def test_schedules_are_inactive_outside_production(served):
 def test_a_run_from_the_form_takes_its_parameters(served):
     run = served.start("retrain/on-demand", {"as_of": "2026-05-31", "overrides": QUICK})
     assert served.wait(run).startswith("COMPLETED")
-    record, decision = served.record(run), read_ledger(served.registry)[-1]
+    record, decision = served.record(run), served.registry.records()[-1]
     assert (record.state, record.as_of, record.outcome) == ("completed", "2026-05-31", "bootstrap")
     assert decision["run_id"] == record.run_id
     assert served.registry.champion().version == decision["version"]
@@ -137,7 +137,7 @@ def test_a_scheduled_run_sees_the_date_it_was_scheduled_for(served):
     at = datetime.now(UTC) + timedelta(seconds=5)
     run = served.start("retrain/monthly", {"overrides": QUICK}, at=at)
     assert served.wait(run).startswith("COMPLETED")
-    record, decision = served.record(run), read_ledger(served.registry)[-1]
+    record, decision = served.record(run), served.registry.records()[-1]
     assert (record.state, record.as_of) == ("completed", at.date().isoformat())
     assert (decision["run_id"], decision["decision"]["verdict"]) == (record.run_id, record.outcome)
 

@@ -22,10 +22,10 @@ from crossrisk.config import HONEST_LINEUP
 from crossrisk.memo import MOST_GROUPS, MOST_REASONS, build_memo, render_memo_html, render_memo_markdown
 from crossrisk.metrics import METRICS
 from crossrisk.pages import markdown_text, metric_text, signed_text
-from crossrisk.registry import Registry, append_ledger, place_version
 from crossrisk.reporting import OUTCOMES, contender_lines
 from crossrisk.rules import alpha_of_look
 from crossrisk.run_facts import markdown_environment
+from flows.cli import command_parser
 
 # --- documents ---
 
@@ -372,21 +372,18 @@ def test_input_digest_changes_with_a_file() -> None:
 # --- the way back ---
 
 
-def test_way_back_in_the_memo_makes_the_version_before_answer_again(tmp_path: Path) -> None:
-    result = document(champion=True)
-    registry = Registry(tmp_path / "registry" / "toy")
-    for now in (result["champion"]["before"], result["version"]):
-        staged = tmp_path / "staged"
-        staged.mkdir()
-        (staged / "saved_model.pb").write_text(str(now))
-        placed = place_version(registry, staged, {"contender": "dan"}, now=now)
-        append_ledger(registry, {"version": placed.version})
-    fallback = build_memo(result)["fallback"]
-    _, source, target = shlex.split(fallback["command"])
-    shutil.move(tmp_path / source, tmp_path / target)
-    champion = registry.champion()
-    assert champion is not None
-    assert champion.version == fallback["version"] == result["champion"]["before"]
+def test_way_back_in_the_memo_is_a_command_that_the_command_line_takes() -> None:
+    fallback = build_memo(document(champion=True))["fallback"]
+    _, *arguments = shlex.split(fallback["command"])
+    options = command_parser().parse_args(arguments)
+    assert (options.to, options.by, options.reason) == (fallback["version"], "NAME", "TEXT")
+    assert fallback["version"] == document(champion=True)["champion"]["before"]
+
+
+def test_the_first_version_has_no_way_back_and_says_what_to_do() -> None:
+    fallback = build_memo(document(champion=False))["fallback"]
+    assert (fallback["version"], fallback["command"]) == (None, None)
+    assert "take the model out of service" in fallback["sentence"]
 
 
 def test_nothing_published_needs_no_way_back() -> None:

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 from builders import portfolio
+from registries import publish
 
-from crossrisk.registry import Registry, append_ledger, locked, place_version
+from crossrisk.registry import Registry
 from crossrisk.run_page import render_run
 from crossrisk.runs import Run, keep_run
 from crossrisk.status import NextRun, read_status, status_line
@@ -17,13 +18,7 @@ NOBODY = NextRun(None, None, "unknown: no server")
 
 
 def a_version(loaded, *, now=PUBLISHED):
-    registry = Registry(loaded.folders.registry)
-    with locked(registry):
-        staged = registry.root / "staged"
-        staged.mkdir()
-        (staged / "saved_model.pb").write_text("x")
-        place_version(registry, staged, {"contender": "stacked", "as_of": "2024-12-31"}, now=now)
-        append_ledger(registry, {"as_of": "2024-12-31", "decision": {"verdict": "bootstrap"}, "version": now})
+    publish(Registry(loaded.folders.registry), now, record={"decision": {"verdict": "bootstrap"}})
 
 
 def a_run(loaded, run_id, **changes):
@@ -118,7 +113,10 @@ def break_the_manifest(registry):
     [
         (empty_models, f"no champion, DAMAGED: .*version {PUBLISHED} was published"),
         (lose_the_graph, r"champion 1750000000 \(stacked, as of 2024-12-31\), 3 days old, DAMAGED: .*saved_model\.pb"),
-        (lose_the_ledger, "3 days old, DAMAGED: .*but ledger.jsonl is empty or not there.*last verdict none"),
+        (
+            lose_the_ledger,
+            "3 days old, DAMAGED: .*ledger.jsonl holds 0 lines and not the one.*last verdict none",
+        ),
         (break_the_ledger, "DAMAGED: .*ledger.jsonl line 1 was changed after it was written"),
         (empty_the_manifest, f"champion 1750000000, 3 days old, DAMAGED: .*{PUBLISHED}.json is no manifest"),
         (break_the_manifest, f"champion 1750000000, 3 days old, DAMAGED: .*{PUBLISHED}.json is no JSON"),

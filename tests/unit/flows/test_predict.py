@@ -9,11 +9,13 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
+import registries
 from builders import TOML, loans, portfolio
+from registries import write_model
 
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import RawColumn, encoding_expressions, fit_plan, rowwise_expressions
-from crossrisk.registry import Registry, append_ledger, locked, place_version, staging_folder
+from crossrisk.registry import Registry
 from crossrisk.scoring import Scaling
 from flows.cli import main
 from flows.predict import Prediction, describe, find_version, parse_row, predict
@@ -72,22 +74,13 @@ def test_a_column_given_twice_is_refused():
 # --- the version that answers ---
 
 
-def publish(registry, now, write, **manifest):
-    with locked(registry), staging_folder(registry) as folder:
-        write(folder / "model")
-        version = place_version(registry, folder / "model", manifest, now=now).version
-        append_ledger(registry, {"version": version})
-        return version
-
-
-def write_text(folder):
-    folder.mkdir()
-    (folder / "saved_model.pb").write_text("model")
+def publish(registry, now, write=write_model, **manifest):
+    return registries.publish(registry, now, write=write, **manifest).version
 
 
 def test_the_champion_answers_unless_another_version_is_asked(tmp_path):
     registry = Registry(tmp_path)
-    first, second = (publish(registry, now, write_text, contender=str(now)) for now in (1_700_000_000, 1_700_000_009))
+    first, second = (publish(registry, now, contender=str(now)) for now in (1_700_000_000, 1_700_000_009))
     assert find_version(registry, None).version == second
     assert find_version(registry, second).version == second
     older = find_version(registry, first)
@@ -97,7 +90,7 @@ def test_the_champion_answers_unless_another_version_is_asked(tmp_path):
 def test_an_unknown_version_is_answered_with_those_there(tmp_path):
     registry = Registry(tmp_path)
     for now in range(1_700_000_000, 1_700_000_012):
-        publish(registry, now, write_text)
+        publish(registry, now)
     with pytest.raises(InputError, match=r"one of the 12 versions .* newest first: 1700000011, .*; got 17") as refused:
         find_version(registry, 17)
     assert "1700000002" in str(refused.value)
@@ -115,7 +108,7 @@ def test_where_nothing_is_published_it_says_so(tmp_path, version, message):
 
 def test_a_damaged_version_does_not_answer_but_the_others_do(tmp_path):
     registry = Registry(tmp_path)
-    first, second = (publish(registry, now, write_text) for now in (1_700_000_000, 1_700_000_001))
+    first, second = (publish(registry, now) for now in (1_700_000_000, 1_700_000_001))
     (registry.models / str(second) / "saved_model.pb").write_text("other")
     assert find_version(registry, first).version == first
     with pytest.raises(PublishError, match=f"version {second} differs from its manifest"):
@@ -127,7 +120,7 @@ def test_a_damaged_version_does_not_answer_but_the_others_do(tmp_path):
 
 def test_a_registry_that_was_emptied_does_not_ask_for_a_first_version(tmp_path):
     registry = Registry(tmp_path)
-    version = publish(registry, 1_700_000_000, write_text)
+    version = publish(registry, 1_700_000_000)
     shutil.rmtree(registry.models)
     with pytest.raises(PublishError, match=f"version {version} was published"):
         find_version(registry, None)
@@ -135,7 +128,7 @@ def test_a_registry_that_was_emptied_does_not_ask_for_a_first_version(tmp_path):
 
 def test_a_broken_manifest_is_named_by_its_path(tmp_path):
     registry = Registry(tmp_path)
-    version = publish(registry, 1_700_000_000, write_text)
+    version = publish(registry, 1_700_000_000)
     registry.manifest_path(version).write_text("not JSON")
     for asked in (None, version):
         with pytest.raises(PublishError, match=f"{version}.json is no JSON"):
@@ -144,7 +137,7 @@ def test_a_broken_manifest_is_named_by_its_path(tmp_path):
 
 def test_a_version_of_an_earlier_release_is_refused_before_anything_is_loaded(tmp_path):
     loaded = portfolio(tmp_path)
-    publish(Registry(loaded.folders.registry), 1_700_000_000, write_text, contender="dan", as_of="2024-12-31")
+    publish(Registry(loaded.folders.registry), 1_700_000_000, contender="dan", as_of="2024-12-31")
     with pytest.raises(PublishError, match="does not list raw_columns"):
         predict(loaded, ["income_usd=1"])
 

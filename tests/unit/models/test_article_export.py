@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import tensorflow as tf
+from registries import publish
 
 from crossrisk.errors import PublishError
 from crossrisk.features import Age, FeaturePlan, Ratio, RowPlan, encoding_expressions, fit_plan, rowwise_expressions
-from crossrisk.registry import Registry, append_ledger, locked, place_version, staging_folder
+from crossrisk.registry import Registry
 from crossrisk.scoring import Scaling
 from models import article_export, bundle, export_worker
 from models.fitted import Calibration, Contender, Logistic, Matrix, Network, save_contender
@@ -147,10 +149,8 @@ def test_the_articles_reader_takes_the_version_that_the_registry_calls_champion(
     x, placed, shown = encode(GOLDEN.head(5)), [], []
     for number, now in enumerate(clocks):
         contender = article_network(intercept=float(number))
-        with locked(registry), staging_folder(registry) as folder:
-            article_export.export(PLAN, contender, SCALING, folder / "model")
-            placed.append(place_version(registry, folder / "model", {}, now=now).version)
-            append_ledger(registry, {"version": placed[-1]})
+        export = partial(article_export.export, PLAN, contender, SCALING)
+        placed.append(publish(registry, now, write=export).version)
 
         newest, probability = read_newest_as_the_article(registry.models, x)
         shown.append(newest)

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 from builders import loans, portfolio
+from registries import publish
 
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError
 from crossrisk.features import rowwise_expressions
-from crossrisk.registry import Champion, Registry, append_ledger
+from crossrisk.registry import Champion, Registry
 from crossrisk.stability import describe_categories, describe_numbers, psi
 from crossrisk.store import Stage, stage, write_json
 from tasks.features import PLAN, ROWS
@@ -247,11 +248,8 @@ def test_without_a_champion_there_is_nothing_to_watch(tmp_path):
 
 def test_a_champion_without_a_reference_is_named(tmp_path):
     loaded = portfolio(tmp_path, loans())
-    registry = Registry(loaded.folders.registry)
-    (registry.models / "17").mkdir(parents=True)
-    write_json(registry.manifest_path(17), {"files": {}})
-    append_ledger(registry, {"version": 17})
-    with pytest.raises(InputError, match="version 17 has no reference"):
+    version = publish(Registry(loaded.folders.registry), 1_700_000_000).version
+    with pytest.raises(InputError, match=f"version {version} has no reference"):
         watched_champion(loaded)
 
 

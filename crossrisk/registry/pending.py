@@ -1,12 +1,12 @@
 """Challengers that were not published, kept whole until a person or a later run decides: `pending/<run_id>/`.
 
     model/          the SavedModel, as it was verified
-    golden.parquet  what it must say
+    companions/     files that go with a version made of it, the golden batch among them
     manifest.json   what a version made of it would be
-    companions/     files that go with such a version
     decision.json   what the gate said, on which evidence, and who asked
 
-A bundle is written beside the registry's base path and moved by one rename; needs the registry's lock throughout.
+A bundle is written in staging and moved by one rename, before its decision is entered into the ledger: what a dead
+process left without that line is dropped by the next holder of the lock, which everything here needs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from crossrisk.errors import InputError
-from crossrisk.registry import Registry
+from crossrisk.registry.layout import Registry
+from crossrisk.registry.ledger import kind_of
 from crossrisk.store import read_json
 
-MODEL, GOLDEN, MANIFEST, COMPANIONS, DECISION = (
-    "model",
-    "golden.parquet",
-    "manifest.json",
-    "companions",
-    "decision.json",
-)
+MANIFEST, DECISION = "manifest.json", "decision.json"
 WAITS = "needs_approval"
 
 
@@ -40,11 +35,6 @@ class Bundle:
     decision: Mapping[str, Any]
     """decision, evidence, compared_with, requested_by"""
 
-    @property
-    def companions(self) -> dict[str, Path]:
-        """Name -> file that goes with the version."""
-        return {file.name: file for file in sorted((self.folder / COMPANIONS).iterdir())}
-
 
 def read_bundle(folder: Path) -> Bundle:
     """A bundle as it was written."""
@@ -53,17 +43,27 @@ def read_bundle(folder: Path) -> Bundle:
 
 def keep_pending(registry: Registry, run_id: str, folder: Path) -> None:
     """Move a bundle to `pending/<run_id>`; of earlier runs, only those that wait for a person stay."""
-    pending = registry.root / "pending"
-    pending.mkdir(parents=True, exist_ok=True)
     drop_settled(registry)
-    shutil.rmtree(pending / run_id, ignore_errors=True)  # the same run, told again
-    folder.rename(pending / run_id)
+    registry.pending.mkdir(parents=True, exist_ok=True)
+    folder.rename(registry.pending / run_id)
 
 
 def drop_settled(registry: Registry) -> None:
     """Remove bundles that wait for nobody: they were kept in case someone overrides the last decision."""
-    for folder in (registry.root / "pending").glob("*"):
+    for folder in _folders(registry):
         if read_bundle(folder).decision["decision"]["verdict"] != WAITS:
+            shutil.rmtree(folder)
+
+
+def drop_undecided(registry: Registry) -> None:
+    """Remove bundles whose decision never came into the ledger, and those that a person has ruled on since."""
+    if not _folders(registry):
+        return
+    records = registry.records()
+    decided = {record["run_id"] for record in records if kind_of(record) == "decision"}
+    ruled = {record["run_id"] for record in records if kind_of(record) == "ruling"}
+    for folder in _folders(registry):
+        if folder.name not in decided - ruled:
             shutil.rmtree(folder)
 
 
@@ -73,11 +73,14 @@ def find_pending(registry: Registry, run_id: str) -> Bundle:
     Raises:
         InputError: there is none; names those that are there.
     """
-    pending = registry.root / "pending"
-    there = sorted(folder.name for folder in pending.glob("*")) if pending.is_dir() else []
+    there = [folder.name for folder in _folders(registry)]
     if run_id not in there:
         raise InputError(
-            f"run {run_id!r} has nothing pending in {pending}; pending: {', '.join(there) or 'none'}. What was "
-            "published is the champion, and of decisions that wait for nobody only the last is kept"
+            f"run {run_id!r} has nothing pending in {registry.pending}; pending: {', '.join(there) or 'none'}. What "
+            "was published is the champion, and of decisions that wait for nobody only the last is kept"
         )
-    return read_bundle(pending / run_id)
+    return read_bundle(registry.pending / run_id)
+
+
+def _folders(registry: Registry) -> list[Path]:
+    return sorted(registry.pending.iterdir()) if registry.pending.is_dir() else []

@@ -3,8 +3,9 @@
 import pytest
 
 from crossrisk.errors import InputError
-from crossrisk.pending import drop_settled, find_pending, keep_pending
-from crossrisk.registry import Registry, staging_folder
+from crossrisk.registry import Registry, locked, staging_folder
+from crossrisk.registry.pending import drop_settled, find_pending, keep_pending
+from crossrisk.registry.protocol import enter_record
 from crossrisk.store import write_json
 
 
@@ -29,7 +30,7 @@ def test_a_bundle_is_found_whole_by_its_run(tmp_path):
     bundle = find_pending(registry, "a")
     assert (bundle.folder / "model" / "saved_model.pb").read_text() == "x"
     assert bundle.manifest == {"contender": "stacked"}
-    assert list(bundle.companions) == ["rows.parquet"]
+    assert (bundle.folder / "companions" / "rows.parquet").read_text() == "y"
 
 
 def test_what_waits_for_a_person_stays_and_of_other_verdicts_only_the_last(tmp_path):
@@ -41,11 +42,24 @@ def test_what_waits_for_a_person_stays_and_of_other_verdicts_only_the_last(tmp_p
     assert there(registry) == ["a"]
 
 
-def test_a_run_told_again_replaces_its_bundle(tmp_path):
+def test_what_a_dead_run_kept_without_entering_its_decision_is_dropped(tmp_path):
+    registry = Registry(tmp_path)
+    keep(registry, "dead", "needs_approval")
+    with locked(registry):
+        assert there(registry) == []
+
+
+def test_what_a_person_has_ruled_on_is_dropped_where_its_ruler_died(tmp_path):
     registry = Registry(tmp_path)
     keep(registry, "a", "needs_approval")
-    keep(registry, "a", "needs_approval", content="other")
-    assert (find_pending(registry, "a").folder / "model" / "saved_model.pb").read_text() == "other"
+    keep(registry, "b", "needs_approval")
+    for run_id in ("a", "b"):
+        enter_record(registry, {"kind": "decision", "run_id": run_id, "version": None})
+    with locked(registry):
+        assert there(registry) == ["a", "b"]
+        enter_record(registry, {"kind": "ruling", "run_id": "a", "version": None})
+    with locked(registry):
+        assert there(registry) == ["b"]
 
 
 @pytest.mark.parametrize("run_id", ["b", "../pending/a", "", "."])

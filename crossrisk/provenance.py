@@ -1,0 +1,31 @@
+"""Which code made something: release, commit, digests of sources and of the lock file. Read from this installation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from crossrisk.store import code_digest, digest_file
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def code_version() -> dict[str, str | None]:
+    """Release, commit (None outside a checkout), digest of sources and libraries, SHA-256 of requirements.lock."""
+    lock = _ROOT / "requirements.lock"
+    return {
+        "release": importlib.metadata.version("crossrisk"),
+        "commit": _commit(),
+        "digest": code_digest(),
+        "lock_sha256": digest_file(lock) if lock.exists() else None,
+    }
+
+
+def _commit() -> str | None:
+    if not (_ROOT / ".git").exists():
+        return None
+    asked = subprocess.run(["git", "-C", str(_ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None

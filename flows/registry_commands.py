@@ -1,0 +1,167 @@
+"""Commands about what was published: history, verify, rollback, prune. Parse, call, print; exit codes are the CLI's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from crossrisk.config import Loaded, load_run
+from crossrisk.errors import CrossriskError, InputError
+from crossrisk.registry import Registry, locked
+from crossrisk.registry.ledger import kind_of, versions_in
+
+KEEP_VERSIONS = 12
+"""A year of monthly versions."""
+
+AddCommand = Callable[..., argparse.ArgumentParser]
+
+
+def add_registry_commands(add: AddCommand) -> None:
+    """Add the commands.
+
+    Args:
+        add: `add(name, help)` gives a parser that has CONFIG, --set and --json.
+    """
+    history = add("history", "every decision, rollback and pruning: when, what, which version, who and why")
+    history.set_defaults(run=_history)
+
+    verify = add("verify", "check digests, the ledger's chain, signature and golden batch of the champion")
+    verify.add_argument("--all", action="store_true", dest="all_versions", help="of all versions, not of the champion")
+    verify.set_defaults(run=_verify)
+
+    rollback = add("rollback", "make an earlier version answer again, under a new number, after verifying it")
+    rollback.add_argument("--to", type=int, metavar="V", help="default: the champion before the last decision")
+    rollback.add_argument("--by", required=True, metavar="NAME", help="typed, not authenticated")
+    rollback.add_argument("--reason", required=True, metavar="TEXT", help="kept in the ledger")
+    rollback.set_defaults(run=_rollback)
+
+    prune = add("prune", "remove old versions; never the champion, the one before, a labelled one or one being read")
+    prune.add_argument("--keep", type=int, default=KEEP_VERSIONS, metavar="N", help=f"default {KEEP_VERSIONS}")
+    prune.add_argument("--by", required=True, metavar="NAME", help="typed, not authenticated")
+    prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and why the others stay")
+    prune.set_defaults(run=_prune)
+
+
+def _load(options: argparse.Namespace) -> tuple[Loaded, Registry]:
+    loaded = load_run(options.config, os.environ, overrides=options.overrides)
+    return loaded, Registry(loaded.folders.registry)
+
+
+def _print(options: argparse.Namespace, document: Mapping[str, Any], lines: Sequence[str]) -> None:
+    print(json.dumps({"schema_version": 1, **document}, allow_nan=False) if options.json else "\n".join(lines))
+
+
+# --- history ---
+
+
+def _history(options: argparse.Namespace) -> int:
+    loaded, registry = _load(options)
+    records = registry.records()
+    if options.json:
+        _print(options, {"portfolio": loaded.portfolio.name, "records": records}, [])
+    else:
+        from flows.screen import show_history
+
+        show_history(loaded.portfolio.name, [history_line(record) for record in records], champion_of(records))
+    return 0
+
+
+def champion_of(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The version in production, as the ledger has it."""
+    return max(versions_in(records), default=None)
+
+
+def history_line(record: Mapping[str, Any]) -> dict[str, str]:
+    """A line of the ledger in words: when, as_of, what, version, who, why."""
+    kind = kind_of(record)
+    verdict = record.get("decision", {}).get("verdict", "")
+    what = {"decision": verdict, "ruling": f"{record.get('settles', '')} -> {verdict}"}.get(kind, kind)
+    if kind == "rollback":
+        what = f"rollback to {record['restores']}"
+    who = record.get("by") or record.get("ruling", {}).get("by") or record.get("requested_by") or ""
+    return {
+        "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.get("at_unix_s", 0))),
+        "as of": str(record.get("as_of") or ""),
+        "what": what,
+        "version": str(record.get("version") or ""),
+        "who": str(who),
+        "why": _why(record),
+    }
+
+
+def _why(record: Mapping[str, Any]) -> str:
+    if kind_of(record) == "prune":
+        return f"removed {', '.join(map(str, record['pruned']))}"
+    if "ruling" in record:
+        return str(record["ruling"]["reason"])
+    return str(record.get("reason") or "; ".join(record.get("decision", {}).get("reasons", ())))
+
+
+# --- verify ---
+
+
+def _verify(options: argparse.Namespace) -> int:
+    loaded, registry = _load(options)
+    from flows.screen import show_finding
+    from tasks.audit import audit
+
+    show = (lambda finding: None) if options.json else show_finding
+    findings = audit(registry, all_versions=options.all_versions, on_finding=show)
+    broken = [finding for finding in findings if not finding.holds]
+    said = f"{len(findings)} checks, {len(broken)} do not hold" if broken else f"all {len(findings)} checks hold"
+    document = {
+        "portfolio": loaded.portfolio.name,
+        "holds": not broken,
+        "findings": [finding.to_json() for finding in findings],
+    }
+    _print(options, document, [said])
+    return CrossriskError.exit_code if broken else 0
+
+
+# --- rollback, prune ---
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    _, registry = _load(options)
+    from tasks.rollback import roll_back
+
+    done = roll_back(registry, to=options.to, by=options.by, reason=options.reason, now=time.time())
+    if done.taken_back is None:
+        said = f"version {done.version} already answers with the content of {done.restores}; nothing was done"
+    else:
+        said = f"version {done.version} answers: version {done.restores} again, instead of {done.taken_back}"
+    _print(options, {"version": done.version, "restores": done.restores, "taken_back": done.taken_back}, [said])
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    _, registry = _load(options)
+    from crossrisk.registry.protocol import prune_versions
+    from crossrisk.registry.pruning import choose_versions, versions_being_read
+    from crossrisk.registry.serving import labelled_versions
+
+    with locked(registry):
+        registry.champion()  # a damaged registry is no place to remove from
+        present = registry.versions()
+        try:
+            chosen = choose_versions(
+                present,
+                registry.records(),
+                keep=options.keep,
+                labelled=labelled_versions(registry),
+                is_read=versions_being_read(registry, present),
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if chosen.removed and not options.dry_run:
+            record = {"kind": "prune", "version": None, "pruned": list(chosen.removed), "by": options.by.strip()}
+            prune_versions(registry, chosen.removed, {**record, "at_unix_s": int(time.time())})
+    verb = "would be removed" if options.dry_run else "removed"
+    lines = [f"{version}  {verb}" for version in chosen.removed]
+    lines += [f"{version}  stays: {why}" for version, why in chosen.kept.items()]
+    _print(options, {"removed": chosen.removed, "kept": chosen.kept, "dry_run": options.dry_run}, lines)
+    return 0
