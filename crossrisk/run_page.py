@@ -25,6 +25,7 @@ STATES: dict[State, Words] = {
         "killed: crossrisk status CONFIG tells, and rewrites this page.",
     ),
     "completed": Words("✓", "Completed", "The run came to its end."),
+    "skipped": Words("→", "Skipped", "Every period has one result; this scheduled run had none to make."),
     "blocked": Words(
         "■", "Blocked", "Validation stopped the run: nothing was trained, nothing was published, the champion stays."
     ),

@@ -25,8 +25,9 @@ from crossrisk.store import locked_if_free, read_json, write_json
 RECORD, LOCK = "run.json", "lock"
 SCHEMA_VERSION = 1
 
-State = Literal["running", "completed", "blocked", "failed", "killed"]
-"""`killed`: its process did not live to end the record; written by another, or read off the free lock before that."""
+State = Literal["running", "completed", "skipped", "blocked", "failed", "killed"]
+"""`skipped`: a scheduled run whose period has a result, or was superseded. `killed`: its process did not live to end
+the record; written by another, or read off the free lock before that."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from crossrisk.quiet import make_quiet
 from flows.registry_commands import add_registry_commands
 
 JSON_KEYS = (
-    "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "contenders", "paths", "seconds",
+    "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "decided_by", "contenders",
+    "paths", "seconds",
 )  # fmt: skip
 
 MONITOR_KEYS = (
@@ -188,13 +189,14 @@ def _retrain(options: argparse.Namespace) -> int:
     from flows.retrain import retrain
     from flows.screen import show_result
 
-    result: dict[str, Any] = retrain(
+    result = retrain(
         config=options.config,
         as_of=options.as_of,
         preset=options.preset,
         overrides=options.overrides,
         requested_by=options.requested_by,
     )
+    assert isinstance(result, dict), "only a run that a schedule made is skipped"
     if options.json:
         print(json.dumps({key: result[key] for key in JSON_KEYS}, allow_nan=False))
     else:

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
+from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from crossrisk.config import Loaded
 from crossrisk.errors import CrossriskError, ValidationBlockedError
@@ -96,6 +98,14 @@ class Recording:
         """The run has come to its end and has written its own page."""
         self.run = replace(self.run, state="completed", outcome=outcome, step=None, ended_unix_s=time.time())
         keep_run(self.folder, self.run)
+
+    def skip(self, why: str) -> State[None]:
+        """The run has nothing to do; the state in which the flow ends."""
+        self.run = replace(self.run, state="skipped", message=why, step=None, ended_unix_s=time.time())
+        keep_run(self.folder, self.run)
+        self.write_page()
+        logger.info("skipped: %s", why)
+        return Completed(name="Skipped", message=why)
 
     def end_early(self, error: BaseException) -> None:
         """The run was blocked, failed or was stopped: its page says why and where."""

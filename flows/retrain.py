@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from pydantic import Field, StringConstraints
 
 from crossrisk.config import load_run
@@ -16,6 +17,7 @@ from crossrisk.periods import question_of
 from crossrisk.quiet import make_quiet
 from crossrisk.store import Stage
 from flows.dates import logical_date
+from flows.periods import why_superfluous
 from flows.recording import recorded, requester, run_name
 from tasks.calibrate import calibrate
 from tasks.candidate import stage_candidate
@@ -57,11 +59,17 @@ def retrain(
         json_schema_extra={"title": "Requested by"},
         description="who asks, and so may not approve; empty: the login name that the run has",
     ),
-) -> dict[str, Any]:
-    """Retrain a portfolio's model and publish it if the gate says so. Returns the run's result, schema_version 1."""
+) -> dict[str, Any] | State[None]:
+    """Retrain a portfolio's model and publish it if the gate says so.
+
+    Returns the run's result, schema_version 1; a scheduled run whose period needs none ends in the state Skipped.
+    """
     make_quiet(os.environ)
     loaded = load_run(config, os.environ, as_of=logical_date(as_of), preset=preset, overrides=overrides)
     with recorded("retrain", loaded) as run:
+        superfluous = why_superfluous(loaded)
+        if superfluous is not None:
+            return run.skip(superfluous)
         ingested = run.step("ingest", ingest, loaded)
         validated = run.step("validate", validate, loaded, ingested)
         checked = run.attach(validated.folder / "validation.html")

@@ -42,6 +42,8 @@ def show_result(result: Mapping[str, Any]) -> None:
     console.print(Text(f"\n{words.sign} {words.word}: {result['challenger']}", style="bold"))
     for reason in result["reasons"]:
         console.print(Text(f"  {reason}"))
+    if result["decided_by"]:
+        console.print(Text(f"  decided before, by run {result['decided_by']}: nothing was decided or published anew"))
     console.print()
     for name in SHOWN_PATHS:
         if result["paths"][name]:

@@ -113,6 +113,7 @@ def build_result(
         "reasons": list(decision.reasons),
         "challenger": decision.challenger,
         "version": published.version,
+        "decided_by": published.decided_by,
         "champion": {
             "before": compared["champion"],
             "before_contender": compared["champion_contender"],

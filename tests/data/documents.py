@@ -78,6 +78,7 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
         "reasons": [f"AUC of {challenger}: better beyond noise"],
         "challenger": challenger,
         "version": 1727697600,
+        "decided_by": None,
         "champion": {
             "before": 1725019200 if champion else None,
             "before_contender": "source_logistic" if champion else None,

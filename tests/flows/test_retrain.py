@@ -77,12 +77,25 @@ def test_every_step_is_a_task_that_ran_under_its_name(first_run):
     ]  # fmt: skip
 
 
-def test_a_rerun_skips_finished_stages_and_keeps_the_champion(first_run, monkeypatch):
+def test_the_same_question_gets_its_first_answer_again(first_run, monkeypatch):
     mini, first = first_run
     monkeypatch.setenv("CROSSRISK_HOME", str(mini.folder))
     monkeypatch.delenv("CROSSRISK_DATA", raising=False)
     again = mini.retrain()
+    for key in ("verdict", "version", "reasons", "contenders", "champion"):
+        assert again[key] == first[key], key
+    assert again["decided_by"] == first["run_id"] != again["run_id"]
+    assert mini.registry.versions() == [first["version"]]
+    assert len(mini.registry.records()) == 1
+
+
+def test_another_question_skips_finished_stages_and_keeps_the_champion(first_run, monkeypatch):
+    mini, first = first_run
+    monkeypatch.setenv("CROSSRISK_HOME", str(mini.folder))
+    monkeypatch.delenv("CROSSRISK_DATA", raising=False)
+    again = mini.retrain("gate.auc_floor=0.51")
     assert again["verdict"] == "keep"
+    assert again["decided_by"] is None
     assert again["version"] is None
     assert {"ingest", "validate", "split", "plan", "encoded", "dan", "source_logistic", "calibrated"} <= set(
         again["reused"]
