@@ -1,4 +1,4 @@
-"""From finished tests to a verdict a row, and its two forms: a table on the screen and a page. Pure; nothing is run here.
+"""From finished tests to a verdict a row, and its two forms: a table on the screen and a page. Nothing is run here.
 
 A row holds where all its tests passed, and holds in part where `missing` says what no test looks at. A test that was
 skipped or left out is no proof: its row does not count as held, and fails nothing either. A test that did not finish
