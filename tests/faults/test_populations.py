@@ -29,7 +29,9 @@ def all_good(condition: pl.Expr, frame: pl.DataFrame | None = None) -> pl.DataFr
 
 @pytest.mark.parametrize(("name", "gone"), [("target", IS_CARD), ("source", ~IS_CARD)])
 def test_an_empty_population_ends_the_run_with_its_rule(tmp_path, name, gone):
-    with pytest.raises(InputError, match=rf"population '{name}' is empty: of the 300 rows .*correct population\.{name}"):
+    with pytest.raises(
+        InputError, match=rf"population '{name}' is empty: of the 300 rows .*correct population\.{name}"
+    ):
         Walk(portfolio(tmp_path, without(gone))).mature()
 
 
