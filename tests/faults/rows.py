@@ -140,7 +140,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         21,
         "no network at all",
-        "a whole retrain passes, and nothing tries to get out",
+        "a retrain and a watched month pass, and nothing tries to get out",
     ),
     Row(
         22,
