@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test test-flows test-data test-slow check memos bench serve stop lock clean
+.PHONY: help setup demo test test-flows test-data test-slow faults check memos bench serve stop lock clean
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
 
@@ -32,7 +32,7 @@ demo: $(STAMP)  ## generate the demo portfolio, retrain on it, say where report 
 	CROSSRISK_DATA=$(DEMO) $(BIN)/crossrisk retrain configs/demo.toml
 
 test: $(STAMP)  ## everything that fits in ten minutes on two cores
-	$(BIN)/python -m pytest -m "not slow and not data and not flow"
+	$(BIN)/python -m pytest -m "not slow and not data and not flow and not heavy"
 
 # real data: where CROSSRISK_DATA is set, else beside the checkout
 test-data: $(STAMP)  ## the cases on the real data sets
@@ -41,6 +41,9 @@ test-data: $(STAMP)  ## the cases on the real data sets
 
 test-flows: $(STAMP)  ## whole runs: the demo as a person runs it, approval, server with worker and schedules
 	$(BIN)/python -m pytest -m "flow and not slow"
+
+faults: $(STAMP)  ## the fault matrix: break it on purpose, print what holds, write docs/faults.md
+	$(BIN)/python tests/faults/run_matrix.py --document docs/faults.md
 
 test-slow: $(STAMP)  ## minutes: the oracle over five seeds
 	$(BIN)/python -m pytest -m slow

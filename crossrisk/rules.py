@@ -114,9 +114,13 @@ def _negative_transfer(evidence: Evidence, gate: GateConfig) -> Check:
         return Check("negative transfer", limit, "no such contender was fitted", "not applicable")
     worst = min(evidence.alternatives, key=lambda name: _or_lowest(evidence.alternatives[name].value))
     found = f"against {worst} {difference_text(evidence.alternatives[worst])}"
-    lost = [name for name, one in evidence.alternatives.items() if one.high is not None and one.high < 0]
+    highs = {name: _finite(one.high) for name, one in evidence.alternatives.items()}
+    lost = sorted(name for name, high in highs.items() if high is not None and high < 0)
     if lost:
-        return Check("negative transfer", limit, f"loses to {', '.join(sorted(lost))}; {found}", "fail")
+        return Check("negative transfer", limit, f"loses to {', '.join(lost)}; {found}", "fail")
+    undefined = sorted(name for name, high in highs.items() if high is None)
+    if undefined:
+        return Check("negative transfer", limit, f"undefined against {', '.join(undefined)}", "unknown")
     return Check("negative transfer", limit, found, _few(evidence, gate) or "pass")
 
 
@@ -147,7 +151,7 @@ def _segments(evidence: Evidence, gate: GateConfig) -> Check:
     if evidence.champion is None:
         return Check("segments", limit, "no champion", "not applicable")
     judged = [one for one in evidence.segments if min(one.n_bad, one.n_good) >= gate.min_segment_bads]
-    highs = {one.name: one.difference.high if one.difference else None for one in judged}
+    highs = {one.name: _finite(one.difference.high) if one.difference else None for one in judged}
     undefined = sorted(name for name, high in highs.items() if high is None)
     if undefined:
         return Check("segments", limit, f"undefined in {', '.join(undefined)}", "unknown")
@@ -199,7 +203,8 @@ def check_primary(evidence: Evidence, gate: GateConfig) -> Check:
         return Check(name, limit, "no threshold is configured", "unknown")
     difference = evidence.differences.get(gate.primary_metric)
     found = f"{gate.primary_metric} of {evidence.challenger} minus version {evidence.champion}: "
-    if difference is None or difference.status != "ok" or difference.low is None or difference.high is None:
+    is_whole = difference is not None and None not in (_finite(difference.low), _finite(difference.high))
+    if difference is None or difference.status != "ok" or not is_whole:
         bads = evidence.metrics["auc"].n_bad
         return Check(name, limit, f"{found}not usable with {bads} bads", "unknown")
     found += difference_text(difference)
@@ -262,6 +267,11 @@ def _pass(holds: bool) -> Outcome:
 
 def _known(value: float | None, holds: bool) -> Outcome:
     return "unknown" if value is None else _pass(holds)
+
+
+def _finite(value: float | None) -> float | None:
+    """None for NaN and infinity too: no comparison with NaN holds, so what asks for a loss would never find one."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _few(evidence: Evidence, gate: GateConfig) -> Outcome | None:

@@ -21,6 +21,9 @@ from crossrisk.reporting import OUTCOMES, VERDICTS
 from crossrisk.store import read_json
 from flows.screen import open_console
 
+_SCHEMA_VERSION = 1
+"""of a retrain's report.json"""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -71,12 +74,24 @@ def explain(run: Path) -> Explanation:
     """Apply the gate of a run to its recorded evidence again.
 
     Raises:
-        InputError: the run was told by a release that recorded no evidence.
+        InputError: the run was told by a release that recorded no evidence, or another than this one reads.
     """
-    document: Mapping[str, Any] = read_json(run / "report.json")
+    path = run / "report.json"
+    document: Mapping[str, Any] = read_json(path)
+    if document.get("schema_version") != _SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema_version {document.get('schema_version')}, expected {_SCHEMA_VERSION}: another release "
+            "wrote it; explain it with that release, or run again"
+        )
     if "evidence" not in document:
-        raise InputError(f"{run / 'report.json'} holds no evidence: an earlier release wrote it; run again")
-    evidence, gate = Evidence.from_json(document["evidence"]), GateConfig.model_validate(document["gate"])
+        raise InputError(f"{path} holds no evidence: an earlier release wrote it; run again")
+    try:
+        evidence, gate = Evidence.from_json(document["evidence"]), GateConfig.model_validate(document["gate"])
+    except (KeyError, TypeError, ValueError) as error:  # a number or a limit that this release does not know, or lacks
+        raise InputError(
+            f"{path}: its evidence is not what this release measures ({error}); explain it with the release that wrote "
+            "it, or run again"
+        ) from error
     decision = decide_under(document["preset"], evidence, gate)
     return Explanation(document["run_id"], decision, document["verdict"], evidence.look)
 

@@ -30,7 +30,15 @@ Emit = Callable[[Json], None]
 TIED = "--tied"
 """Second argument of a worker started by `run_worker`: its standard input is a pipe that closes with the parent."""
 
+_HINTS = {
+    "SIGKILL": " (usually the kernel, out of memory: give the run more, or fewer rows)",
+    "SIGABRT": " (a native library gave up, mostly for lack of memory: give the run more, or fewer rows)",
+}
+
 STDERR_LINES = 20
+_LINES_OF_CAUSE = 5
+_CRASH = "Fatal Python error"
+"""The line with which faulthandler begins its stacks: what ended the process stands before it, far above the end."""
 _STDERR_BYTES = 64 * 1024  # read back from the end of the child's stderr: more than STDERR_LINES of any traceback
 
 _QUIET = {
@@ -117,16 +125,20 @@ def _ending(status: int) -> str:
     if status >= 0:
         return f"ended with exit status {status}"
     name = signal.Signals(-status).name
-    hint = " (usually the kernel, out of memory: give the run more, or fewer rows)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    return f"was ended by {name}{_HINTS.get(name, '')}"
 
 
 def _tail(stderr: IO[bytes]) -> str:
     size = stderr.seek(0, os.SEEK_END)
     stderr.seek(max(0, size - _STDERR_BYTES))
-    lines = stderr.read().decode("utf-8", errors="replace").splitlines()[-STDERR_LINES:]
+    written = stderr.read().decode("utf-8", errors="replace").splitlines()
+    lines = [line for line in written if not line.startswith("Extension modules: ")]  # thousands of letters, no news
+    shown = lines[-STDERR_LINES:]
+    crash = next((place for place, line in enumerate(lines) if line.startswith(_CRASH)), len(lines))
+    if crash < len(lines) - STDERR_LINES:
+        shown = [*lines[max(0, crash - _LINES_OF_CAUSE) : crash + 1], "...", *shown]
     return (
-        "".join(["; the end of its stderr:", *(f"\n  {line}" for line in lines)]) if lines else "; its stderr is empty"
+        "".join(["; the end of its stderr:", *(f"\n  {line}" for line in shown)]) if shown else "; its stderr is empty"
     )
 
 
