@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test test-flows test-data test-slow faults check memos bench serve stop lock clean
+.PHONY: help setup demo test test-flows test-data test-slow faults kill-demo check memos bench serve stop lock clean
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
 
@@ -44,6 +44,9 @@ test-flows: $(STAMP)  ## whole runs: the demo as a person runs it, approval, ser
 
 faults: $(STAMP)  ## the fault matrix: break it on purpose, print what holds, write docs/faults.md
 	$(BIN)/python tests/faults/run_matrix.py --document docs/faults.md
+
+kill-demo: $(STAMP)  ## kill -9 in the middle of a publication, ten times, and what a reader saw
+	$(BIN)/python tests/faults/kill_demo.py
 
 test-slow: $(STAMP)  ## minutes: the oracle over five seeds
 	$(BIN)/python -m pytest -m slow

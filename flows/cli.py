@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `crossrisk`."""
     make_quiet(os.environ)
     options = command_parser().parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         code: int = options.run(options)
         sys.stdout.flush()  # here and not in the interpreter's last breath, where nobody can answer for it
@@ -57,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         logging.getLogger("crossrisk").debug("failed", exc_info=True)
         return _fail(options, type(error).__name__, str(error), CrossriskError.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit_on_signal(number: int, _: object) -> None:
+    """End as by an exit: without it the server that Prefect starts for a run without one outlives the command."""
+    sys.exit(128 + number)
 
 
 def command_parser() -> argparse.ArgumentParser:

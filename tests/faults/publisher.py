@@ -6,13 +6,12 @@ version it published. Not a test: tests start it, with CROSSRISK_FAILPOINT in it
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-
-import shutil
 
 from registries import accept, publish, write_model
 

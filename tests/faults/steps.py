@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crossrisk.config import Loaded
+from crossrisk.periods import question_of
 from crossrisk.store import Stage
 from tasks.calibrate import calibrate
 from tasks.candidate import stage_candidate
@@ -31,6 +32,12 @@ class Walk:
     loaded: Loaded
     stages: dict[str, Stage] = field(default_factory=dict)
     trained: dict[str, Stage] = field(default_factory=dict)
+
+    @property
+    def question(self) -> str:
+        """What a run like this one asks of the ledger."""
+        digests = {name: self[name].digest for name in ("calibrated", "diagnosed")}
+        return question_of(self.loaded.portfolio, **digests)
 
     def __getitem__(self, name: str) -> Stage:
         return self.stages[name]
@@ -68,7 +75,15 @@ class Walk:
         calibrated = self.stages["calibrated"] = calibrate.fn(loaded, encoded, plan, self.trained)
         self.stages["diagnosed"] = diagnose.fn(loaded, self["rows"], encoded, plan, calibrated)
         self.stages["compared"] = compare.fn(
-            loaded, self["ingest"], encoded, plan, self["split"], calibrated, self["diagnosed"], self.trained.get("dan")
+            loaded,
+            self["ingest"],
+            encoded,
+            plan,
+            self["split"],
+            calibrated,
+            self["diagnosed"],
+            self.trained.get("dan"),
+            self.question,
         )
         return self
 
@@ -79,4 +94,4 @@ class Walk:
         self.stages["leaks"] = check_leaks.fn(self.loaded, self["rows"], self["split"])
         candidate = stage_candidate.fn(self.loaded, self["plan"], self["calibrated"], compared)
         self.stages["candidate"] = candidate
-        return make_decision.fn(self.loaded, compared, candidate, self["diagnosed"], self["leaks"])
+        return make_decision.fn(self.loaded, compared, candidate, self["diagnosed"], self["leaks"], self.question)
