@@ -66,10 +66,12 @@ def predict(loaded: Loaded, assignments: Sequence[str], *, version: int | None =
         InputError: nothing is published, no such version, or an assignment that the version cannot take.
         PublishError: the version is damaged or cannot be read.
     """
-    answering = find_version(Registry(loaded.folders.registry), version)
+    registry = Registry(loaded.folders.registry)
+    answering = find_version(registry, version)
     columns = _raw_columns(answering)
     row = parse_row(assignments, columns)
-    probability, score = _score(answering.folder, row)
+    with registry.reading(answering.version):
+        probability, score = _score(answering.folder, row)
     return Prediction(
         portfolio=loaded.portfolio.name,
         version=answering.version,
