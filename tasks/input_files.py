@@ -122,7 +122,8 @@ def decode(file: InputFile, columns: Iterable[str]) -> None:
 def _decoding(path: Path, name: str) -> Iterator[pq.ParquetFile]:
     """An open Parquet file; what cannot be decoded inside the block becomes an InputError that names the file."""
     try:
-        with pq.ParquetFile(path) as parquet:
+        # checksums are read where the writer left them (Spark does): in a column without compression nothing else tells
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise InputError(

@@ -78,6 +78,18 @@ def test_a_broken_file_among_whole_ones_is_named_and_nothing_is_made(tmp_path, f
     assert not list(loaded.folders.work.rglob("stage.json"))
 
 
+def test_a_hole_in_the_values_is_found_where_the_writer_left_checksums(tmp_path):
+    """Of a column without compression every byte is a value: only its checksum tells zeros from a hole."""
+    path = deliver(tmp_path)
+    rows = pl.concat([pl.read_parquet(path)] * 20)
+    pq.write_table(rows.to_arrow(), path, compression="none", use_dictionary=False, write_page_checksum=True)
+    content = whole(path)
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(64) + content[middle + 64 :])
+    with pytest.raises(InputError, match=f"{BROKEN}: not readable as Parquet .*CRC"):
+        ingest.fn(portfolio(tmp_path, toml=FOLDER_TOML))
+
+
 MIXED: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {
     "another table": (lambda f: pl.DataFrame({"a": [1]}), "'loan_id' is missing"),
     "a column less": (lambda f: f.drop("income_usd"), "'income_usd' is missing"),
