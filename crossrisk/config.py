@@ -447,6 +447,15 @@ class PublishConfig(_Form):
     expiry_months: int = Field(
         default=12, ge=1, le=120, description="after its as_of, a champion that nobody replaced is due for review"
     )
+    serving: Literal["latest", "specific"] = Field(
+        default="latest",
+        description="who moves a server to a new version: the server itself, or we, in two steps (docs/decisions/0009)",
+    )
+    server: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s]+(/\S*)?$",
+        description="TF Serving's REST address; it is asked after each publication whether it serves the new version",
+    )
 
 
 class Portfolio(_Form):

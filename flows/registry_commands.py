@@ -1,10 +1,14 @@
-"""Commands about what was published: history, verify, rollback, prune. Parse, call, print; exit codes are the CLI's."""
+"""Commands about what was published: history, verify, rollback, prune, serving, canary.
+
+Parse, call, print; exit codes are the CLI's.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -45,6 +49,26 @@ def add_registry_commands(add: AddCommand) -> None:
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and why the others stay")
     prune.set_defaults(run=_prune)
 
+    serving = add("serving", "write a server's configuration, say where it is, and move its label to a new version")
+    step = serving.add_mutually_exclusive_group()
+    step.add_argument(
+        "--server",
+        nargs="?",
+        const="",
+        metavar="URL",
+        help="wait until this TF Serving has loaded the champion and its label names it; without URL: publish.server",
+    )
+    step.add_argument("--advance", action="store_true", help="move the label without asking: you have looked yourself")
+    serving.add_argument("--timeout", type=float, metavar="S", help="seconds for each of two waits; default 120")
+    serving.set_defaults(run=_serving)
+
+    canary = add("canary", "serve a pending challenger as a second model, beside the champion, or end that")
+    change = canary.add_mutually_exclusive_group(required=True)
+    change.add_argument("--run", metavar="RUN", dest="run_id", help="as under registry/.../pending")
+    change.add_argument("--end", action="store_true", help="take it out of service and remove its copy")
+    canary.add_argument("--by", required=True, metavar="NAME", help="typed, not authenticated")
+    canary.set_defaults(run=_canary)
+
 
 def _load(options: argparse.Namespace) -> tuple[Loaded, Registry]:
     loaded = load_run(options.config, os.environ, overrides=options.overrides)
@@ -82,6 +106,8 @@ def history_line(record: Mapping[str, Any]) -> dict[str, str]:
     what = {"decision": verdict, "ruling": f"{record.get('settles', '')} -> {verdict}"}.get(kind, kind)
     if kind == "rollback":
         what = f"rollback to {record['restores']}"
+    elif kind == "canary":
+        what = f"canary {record['canary']} {'ended' if record['ended'] else 'begun'}"
     who = record.get("by") or record.get("ruling", {}).get("by") or record.get("requested_by") or ""
     return {
         "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.get("at_unix_s", 0))),
@@ -96,6 +122,8 @@ def history_line(record: Mapping[str, Any]) -> dict[str, str]:
 def _why(record: Mapping[str, Any]) -> str:
     if kind_of(record) == "prune":
         return f"removed {', '.join(map(str, record['pruned']))}"
+    if kind_of(record) == "canary":
+        return f"challenger of run {record['run_id']}"
     if "ruling" in record:
         return str(record["ruling"]["reason"])
     return str(record.get("reason") or "; ".join(record.get("decision", {}).get("reasons", ())))
@@ -126,15 +154,19 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    _, registry = _load(options)
+    loaded, registry = _load(options)
     from tasks.rollback import roll_back
+    from tasks.serving import follow_publication
 
     done = roll_back(registry, to=options.to, by=options.by, reason=options.reason, now=time.time())
+    served = None
     if done.taken_back is None:
         said = f"version {done.version} already answers with the content of {done.restores}; nothing was done"
     else:
         said = f"version {done.version} answers: version {done.restores} again, instead of {done.taken_back}"
-    _print(options, {"version": done.version, "restores": done.restores, "taken_back": done.taken_back}, [said])
+        served = follow_publication(loaded)
+    document = {"version": done.version, "restores": done.restores, "taken_back": done.taken_back, "serving": served}
+    _print(options, document, [said, *filter(None, [served])])
     return 0
 
 
@@ -165,3 +197,53 @@ def _prune(options: argparse.Namespace) -> int:
     lines += [f"{version}  stays: {why}" for version, why in chosen.kept.items()]
     _print(options, {"removed": chosen.removed, "kept": chosen.kept, "dry_run": options.dry_run}, lines)
     return 0
+
+
+# --- serving, canary ---
+
+
+def _serving(options: argparse.Namespace) -> int:
+    loaded, registry = _load(options)
+    from crossrisk.registry.serving import canary_name, config_path, model_name, running_canary
+    from tasks.serving import WAIT_S, advance_unasked, bring_in, configure
+
+    serving = configure(registry, loaded.portfolio.publish.serving)
+    if options.advance:
+        serving = advance_unasked(registry)
+    elif options.server is not None:
+        server = options.server or loaded.portfolio.publish.server
+        if not server:
+            raise InputError("--server needs a URL here: publish.server is not set in the portfolio's TOML")
+        serving = bring_in(registry, server, timeout_s=options.timeout or WAIT_S, say=_say)
+    canary = running_canary(registry, registry.records())
+    document = {"portfolio": loaded.portfolio.name, **serving.to_json(), "canary": canary}
+    lines = [f"{model_name(registry)} ({serving.way}): stable is {serving.stable or 'none yet'}"]
+    if serving.arriving:
+        lines.append(f"{serving.arriving} is arriving: stable moves once a server has loaded it (--server URL)")
+    if serving.leaving:
+        lines.append(f"{serving.leaving} stays loaded until the next publication")
+    if canary:
+        lines.append(f"{canary_name(registry)}: {canary}")
+    if serving.stable:
+        lines.append(f"configuration: {config_path(registry)}")
+    _print(options, document, lines)
+    return 0
+
+
+def _canary(options: argparse.Namespace) -> int:
+    _, registry = _load(options)
+    from tasks.canary import begin_canary, end_canary
+
+    if options.end:
+        canary = end_canary(registry, by=options.by, now=time.time())
+        said = f"canary {canary.number} (run {canary.run_id}) ended; {canary.model} leaves the configuration"
+    else:
+        canary = begin_canary(registry, options.run_id, by=options.by, now=time.time())
+        said = f"canary {canary.number}, the challenger of run {canary.run_id}, is configured as {canary.model}"
+    document = {"canary": canary.number, "model": canary.model, "run_id": canary.run_id, "ended": options.end}
+    _print(options, document, [said])
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from tasks.compare import SEEN_ROWS
 from tasks.decide import Decided
 from tasks.features import PLAN, load_plan
 from tasks.reference import REFERENCE, describe_reference
+from tasks.serving import follow_publication
 from tasks.split import ASSIGNMENT
 
 logger = logging.getLogger("crossrisk.publish")
@@ -58,6 +59,8 @@ class Publication:
     """where the challenger waits, or is kept, where nothing was published"""
     decided_by: str | None = None
     """the earlier run whose decision this is, where the same question was decided before"""
+    serving: str | None = None
+    """whether the portfolio's server serves the new version, in words; None where there is none of either"""
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -105,7 +108,8 @@ def publish(
             drop_settled(registry)
     if placed:
         logger.info("version %d published", placed.version)
-    return _publication(placed, champion, pending=None if placed else registry.pending / run_id)
+    published = _publication(placed, champion, pending=None if placed else registry.pending / run_id)
+    return replace(published, serving=follow_publication(loaded)) if placed else published
 
 
 def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reason: str) -> Publication:
@@ -156,7 +160,8 @@ def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reas
         else:
             enter_record(registry, {**record, "version": None})
         shutil.rmtree(bundle.folder)
-    return _publication(placed, champion)
+    published = _publication(placed, champion)
+    return replace(published, serving=follow_publication(loaded)) if placed else published
 
 
 def _publication(placed: Champion | None, champion: Champion | None, pending: Path | None = None) -> Publication:

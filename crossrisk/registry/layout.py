@@ -65,6 +65,16 @@ class Registry:
         return self.root / "pending"
 
     @property
+    def canary(self) -> Path:
+        """Base path for TF Serving of a challenger on trial: integer names only."""
+        return self.root / "canary"
+
+    @property
+    def serving(self) -> Path:
+        """What is generated for a server."""
+        return self.root / "serving"
+
+    @property
     def trash(self) -> Path:
         """Versions on their way out."""
         return self.root / "trash"

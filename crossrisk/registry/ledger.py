@@ -23,7 +23,7 @@ GENESIS = "0" * 64
 TORN = "ledger.torn"
 """beside the ledger: what was removed from its end"""
 
-Kind = Literal["decision", "ruling", "rollback", "prune"]
+Kind = Literal["decision", "ruling", "rollback", "prune", "canary"]
 Record = dict[str, Any]
 
 
