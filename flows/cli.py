@@ -20,6 +20,7 @@ from typing import Any
 
 from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
+from crossrisk.pages import visible_text
 from crossrisk.quiet import make_quiet
 
 JSON_KEYS = (
@@ -231,7 +232,7 @@ def _monitor(options: argparse.Namespace) -> int:
         printed["feature_psi"] = printed["feature_psi"][:FEATURES_PRINTED]
         print(json.dumps(printed, allow_nan=False))
     else:
-        print("\n".join(month_lines(result)))
+        print(visible_text("\n".join(month_lines(result))))
     return 0
 
 
@@ -256,7 +257,7 @@ def _promote(options: argparse.Namespace) -> int:
         print(json.dumps(document))
     else:
         said = f"published as version {settled.version}" if settled.version else "rejected; nothing was published"
-        print(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}")
+        print(visible_text(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}"))
     return 0
 
 
@@ -266,7 +267,7 @@ def _status(options: argparse.Namespace) -> int:
     from flows.schedule import next_run
 
     status = read_status(loaded, now=time.time(), next_run=next_run(options.config, os.environ))
-    print(json.dumps(status.to_json(), allow_nan=False) if options.json else status_line(status))
+    print(json.dumps(status.to_json(), allow_nan=False) if options.json else visible_text(status_line(status)))
     return 0
 
 
@@ -275,7 +276,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     loaded = load_run(options.config, os.environ, overrides=options.overrides)
     prediction = predict(loaded, options.row, version=options.version)
-    print(json.dumps(prediction.to_json(), allow_nan=False) if options.json else describe(prediction))
+    print(json.dumps(prediction.to_json(), allow_nan=False) if options.json else visible_text(describe(prediction)))
     return 0
 
 
@@ -291,7 +292,7 @@ def _init(options: argparse.Namespace) -> int:
         name=options.name,
     )
     start = start_portfolio(question, options.out, os.environ, force=options.force)
-    print(json.dumps(start.to_json(), allow_nan=False) if options.json else describe_start(start))
+    print(json.dumps(start.to_json(), allow_nan=False) if options.json else visible_text(describe_start(start)))
     return 0
 
 
@@ -319,7 +320,7 @@ def _end_quietly() -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_text(text), file=sys.stderr)
 
 
 def _fail(options: argparse.Namespace, kind: str, message: str, code: int) -> int:
