@@ -13,7 +13,8 @@ export GX_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test test-flows test-data test-slow faults kill-demo check memos bench serve stop lock clean
+.PHONY: help setup demo test test-flows test-data test-slow faults kill-demo check security audit memos bench serve stop \
+  lock clean
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
 
@@ -56,6 +57,16 @@ check: $(STAMP)  ## ruff, mypy --strict on product code, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+security: $(STAMP)  ## attacks as tests, and ruff's S rules (bandit's) alone; docs/security.md says what they hold
+	$(BIN)/ruff check --select S flows tasks models expectations crossrisk
+	$(BIN)/python -m pytest -m "not flow" tests/unit -k test_security
+
+# needs the network: pip-audit comes from the package index, its advisories from PyPI's; it stays out of the lock
+audit:          ## known vulnerabilities of the locked dependencies (needs the network)
+	$(PYTHON) -m venv work/.audit
+	work/.audit/bin/pip install --quiet "pip-audit>=2.7"
+	work/.audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
 
 # real data: where CROSSRISK_DATA is set, else beside the checkout
 memos: $(STAMP)  ## two real decisions and their memos: one that borrows, one that refuses to

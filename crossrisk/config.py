@@ -31,6 +31,8 @@ from pydantic import (
 
 from crossrisk.errors import ConfigError
 from crossrisk.features import Age, Ratio, RowPlan, Sentinels, check_servable_names
+from crossrisk.limits import MOST_COLUMNS, MOST_DEPTH, MOST_FAULTS_SAID, read_document, refuse_depth
+from crossrisk.sql_rules import parse_rule
 
 Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
 Months = Annotated[tuple[Month, Month], Field(description="first and last month, both included")]
@@ -76,10 +78,12 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_tuples)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_tuples), Field(max_length=MOST_COLUMNS)]
 
 
-ColumnMap = Annotated[Mapping[str, str], Field(description="name in this TOML = name in the files")]
+ColumnMap = Annotated[
+    Mapping[str, str], Field(description="name in this TOML = name in the files", max_length=MOST_COLUMNS)
+]
 
 
 class InputConfig(_Form):
@@ -124,6 +128,14 @@ class DataConfig(_Form):
                 "[data.target], each with its path and columns"
             )
         return self
+
+    @field_validator("expectations")
+    @classmethod
+    def _are_beside_this_file(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"suite {name!r} does not lie beside this file or below it; put it there")
+        return names
 
     @property
     def inputs(self) -> dict[str, InputConfig]:
@@ -183,7 +195,7 @@ class LabelConfig(_Form):
     def _check(self) -> Self:
         for key, sql in (("known_date", self.known_date if self.is_known_date_sql else None), ("grey", self.grey)):
             try:
-                pl.sql_expr(sql or "TRUE")
+                parse_rule(sql or "TRUE")
             except pl.exceptions.PolarsError as error:
                 raise ValueError(f"{key} is no SQL: {sql!r}: {error}") from error
         if self.within_window and not (self.window_months and self.known_date):
@@ -216,7 +228,7 @@ class LabelConfig(_Form):
     def rule_columns(self) -> frozenset[str]:
         """What the SQL of known_date and grey reads."""
         rules = (self.known_date if self.is_known_date_sql else None, self.grey)
-        return frozenset(name for rule in rules if rule for name in pl.sql_expr(rule).meta.root_names())
+        return frozenset(name for rule in rules if rule for name in parse_rule(rule).meta.root_names())
 
     def files_of(self, kind: Literal["outcomes", "revisions"], population: str) -> str | None:
         """The path of one kind of label file for an input; `population` is empty where there is one input."""
@@ -240,7 +252,7 @@ class PopulationConfig(_Form):
     @classmethod
     def _is_sql(cls, rule: str | None) -> str | None:
         try:
-            pl.sql_expr(rule or "TRUE")
+            parse_rule(rule or "TRUE")
         except pl.exceptions.PolarsError as error:
             raise ValueError(f"expected a filter in SQL, such as product = 'card'; got {rule!r}: {error}") from error
         return rule
@@ -252,7 +264,7 @@ class PopulationConfig(_Form):
 
     def columns_of(self, population: str) -> frozenset[str]:
         """The columns that the rule of `source` or `target` reads."""
-        return frozenset(pl.sql_expr(getattr(self, population) or "TRUE").meta.root_names())
+        return frozenset(parse_rule(getattr(self, population) or "TRUE").meta.root_names())
 
 
 class FeaturesConfig(_Form):
@@ -516,6 +528,7 @@ class Portfolio(_Form):
         roles = {self.label.column, self.label.known_date, self.data.id, self.data.customer, *rules} - {None}
         read = {column.name for column in self.row_plan.raw_columns}
         self._refuse_reserved()
+        self._refuse_patterns()
         leaked = sorted(str(name) for name in roles & read)
         if leaked:
             raise ValueError(
@@ -550,6 +563,21 @@ class Portfolio(_Form):
                 raise ValueError(
                     f"{where} reads {name!r}, which is no column of the data: ingest adds it; leave it out (of two "
                     "inputs, each rule looks at the rows of its own)"
+                )
+
+    def _refuse_patterns(self) -> None:
+        """No column may have a name here that Polars takes for many: `*`, or a regular expression `^...$`."""
+        data, label, features = self.data, self.label, self.features
+        named = {data.id, data.customer, data.decision_date, label.column, label.known_column, label.amount}
+        named |= {*features.numeric, *features.categorical, *features.protected, *features.ages.values()}
+        named |= {*features.timestamps, *features.timestamps.values(), *self.use.segments}
+        named |= {name for pair in features.ratios.values() for name in pair}
+        named |= {ours for one in data.inputs.values() for ours in one.columns}
+        for name in sorted(filter(None, named)):
+            if name == "*" or (name.startswith("^") and name.endswith("$")):
+                raise ValueError(
+                    f"a column may not be called {name!r} here, for that means many; give it another name in the map "
+                    f"of columns, such as stars = {name!r}"
                 )
 
     @property
@@ -627,16 +655,20 @@ def load_portfolio(
         overrides: `key=value` with dotted keys, as of `--set`; the value is TOML, or a plain string.
 
     Raises:
-        ConfigError: unreadable file, unknown key (with the nearest known one), value out of bounds.
+        ConfigError: unreadable or too large a file, a folder to write to outside CROSSRISK_HOME, unknown key (with the
+            nearest known one), value out of bounds.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors of Windows put a mark in front
+        document = _parse_toml(read_document(path).decode("utf-8-sig"))  # editors of Windows put a mark in front
     except OSError as error:
         raise ConfigError(f"cannot read the portfolio {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}") from error
+    _refuse_folders_outside(document, path.name)
     for override in overrides:
         _apply_override(document, override)
     portfolio = parse_portfolio(document, where=path.name)
@@ -674,8 +706,41 @@ def parse_portfolio(document: Mapping[str, Any], *, where: str) -> Portfolio:
     try:
         return Portfolio.model_validate(document)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors(include_url=False)]
-        raise ConfigError(f"{where}: " + "; ".join(faults)) from error
+        found = error.errors(include_url=False)
+        faults = [_describe(fault) for fault in found[:MOST_FAULTS_SAID]]
+        more = f"; and {len(found) - MOST_FAULTS_SAID:,} more" if len(found) > MOST_FAULTS_SAID else ""
+        raise ConfigError(f"{where}: " + "; ".join(faults) + more) from error
+
+
+_KEY = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY}\.[ \t]*+){{{MOST_DEPTH}}}")
+"""of so many parts: tomllib keeps every beginning of a key, so one of 200 KB takes more memory than there is"""
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise ValueError(f"nests tables by a key of more than {MOST_DEPTH} parts; ours have 3")
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nests lists so deep that nobody reads it; ours have 3") from None
+    refuse_depth(document)
+    return document
+
+
+def _refuse_folders_outside(document: Mapping[str, Any], where: str) -> None:
+    """A TOML names the folders that are written to below CROSSRISK_HOME; who starts a run may say others (`--set`)."""
+    publish = document.get("publish")
+    named = {
+        "work": document.get("work"),
+        "publish.registry": publish.get("registry") if isinstance(publish, Mapping) else None,
+    }
+    for key, folder in named.items():
+        if isinstance(folder, str) and (Path(folder).is_absolute() or ".." in Path(folder).parts):
+            raise ConfigError(
+                f"{where}: {key} {folder!r} leads outside CROSSRISK_HOME; name a folder below it (which may be a link "
+                f"that you made), or start the run with --set {key}=FOLDER"
+            )
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -683,9 +748,11 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set expects key=value with a dotted key, such as gate.replicates=500; got {override!r}")
     try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
+        value: Any = _parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except ValueError as error:
+        raise ConfigError(f"--set {key} {error}") from error
     *parents, last = key.strip().split(".")
     table = document
     for parent in parents:
@@ -708,7 +775,12 @@ def _describe(fault: Mapping[str, Any]) -> str:
         case "value_error":
             return f"{key}: {fault['ctx']['error']}"
         case _:
-            return f"{key}: {fault['msg']}, got {fault['input']!r}"
+            return f"{key}: {fault['msg']}, got {_shorten(fault['input'])}"
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _known_keys(location: Sequence[str]) -> tuple[str, ...]:

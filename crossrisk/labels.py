@@ -12,6 +12,7 @@ from typing import Literal
 import polars as pl
 
 from crossrisk.config import GREY_COLUMN, INPUT_COLUMN, Portfolio
+from crossrisk.sql_rules import parse_rule
 
 SOURCE, TARGET, BOTH, NEITHER = "source", "target", "both", "neither"
 
@@ -41,7 +42,7 @@ def population(portfolio: Portfolio) -> pl.Expr:
 
 def _belongs(portfolio: Portfolio, name: str) -> pl.Expr:
     rule: str | None = getattr(portfolio.population, name)
-    meets_rule = pl.lit(True) if rule is None else pl.sql_expr(rule).fill_null(False)
+    meets_rule = pl.lit(True) if rule is None else parse_rule(rule).fill_null(False)
     return (pl.col(INPUT_COLUMN) == name) & meets_rule if portfolio.data.has_two_inputs else meets_rule
 
 

@@ -107,7 +107,8 @@ def summarise_month(result: Document) -> str:
     signs = (LIGHTS[signal["light"]] for signal in result["signals"])
     reasons = [f"- {sign.sign} {markdown_text(reason)}" for sign, reason in zip(signs, result["reasons"], strict=True)]
     facts = (
-        f"{markdown_text(result['portfolio'])}, month {result['month']} as of {result['as_of']}; champion version "
+        f"{markdown_text(result['portfolio'])}, month {markdown_text(result['month'])} as of "
+        f"{markdown_text(result['as_of'])}; champion version "
         f"{champion['version']} ({markdown_text(champion['contender'])}), run {markdown_text(result['run_id'])}"
     )
     notes = [f"- {markdown_text(note)}" for note in result["notes"]]

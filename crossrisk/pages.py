@@ -66,9 +66,14 @@ def metric_text(metric: Document | None, digits: int) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, and that no viewer takes for HTML."""
-    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)
+    """Text that Markdown shows as it is: one line, no HTML, no formula and no address that a viewer makes a link of."""
+    plain = re.sub(r"\s", " ", str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~$]|:(?=//)|(?<=www)\.)", r"\\\1", plain, flags=re.IGNORECASE)
+
+
+def visible_text(text: str) -> str:
+    """Text that cannot steer a terminal: what does not print is written as its code point. Line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def environment() -> jinja2.Environment:

@@ -110,16 +110,17 @@ def summarise(result: Document) -> str:
     """The decision as Markdown, for a Prefect artifact: verdict, reasons, contender table."""
     judged, champion = result["judged"], result["champion"]
     words = VERDICTS.get(result["verdict"], Words("◆", result["verdict"], ""))
-    heading = f"# {words.sign} {words.word}: {markdown_text(result['challenger'])}"
+    heading = f"# {words.sign} {markdown_text(words.word)}: {markdown_text(result['challenger'])}"
     facts = (
-        f"{markdown_text(result['portfolio'])} as of {result['as_of']}, run {markdown_text(result['run_id'])}; "
+        f"{markdown_text(result['portfolio'])} as of {markdown_text(result['as_of'])}, "
+        f"run {markdown_text(result['run_id'])}; "
         f"judged on {judged['rows']:,} rows of {markdown_text(judged['part'])} with {judged['bads']:,} bads; "
         f"champion {champion['before'] or 'none'} before, {champion['after'] or 'none'} after"
     )
     titles = ["contender", "what it is", *(title for _, title, _ in SHOWN_METRICS)]
     table = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for line in contender_lines(result):
-        cells = [metric_text(line.metrics.get(key), digits) for key, _, digits in SHOWN_METRICS]
+        cells = [markdown_text(metric_text(line.metrics.get(key), digits)) for key, _, digits in SHOWN_METRICS]
         table.append(f"| {' | '.join([markdown_text(line.name), markdown_text('; '.join(line.notes)), *cells])} |")
     reasons = [f"- {markdown_text(reason)}" for reason in result["reasons"]]
     return "\n".join([heading, "", words.meaning, "", *reasons, "", facts, "", *table]) + "\n"

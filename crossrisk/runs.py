@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from crossrisk.store import locked_if_free, read_json, write_json
+from crossrisk.store import locked_if_free, make_private, read_json, write_json
 
 RECORD, LOCK = "run.json", "lock"
 SCHEMA_VERSION = 1
@@ -144,7 +144,8 @@ def _end(record: Path, write_page: Callable[[Path, Run], None]) -> None:
 @contextmanager
 def alive(folder: Path) -> Iterator[None]:
     """Hold the run's lock for as long as its process lives."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder.parent)  # pages hold examples of values, and groups of few customers
+    folder.mkdir(exist_ok=True)
     with (folder / LOCK).open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_private(path: Path) -> Path:
+    """Let nobody but its owner read a file (0600) or enter a folder (0700), whatever the umask; a folder is made.
+
+    What lies in such a folder keeps its own mode: a model that is copied out of it can be read by the server.
+
+    Raises:
+        OSError: it belongs to somebody else.
+    """
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    mode = 0o600 if path.is_file() else 0o700
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
+    return path
 
 
 @contextmanager
@@ -137,6 +155,7 @@ def stage(
     folder = stages / name / digest
     if (folder / "stage.json").exists():
         return _found(name, folder, digest, reused=True)
+    make_private(stages)  # rows of customers lie in there, by id
     making = stages / name / f".making-{digest}-{uuid.uuid4().hex[:8]}"
     making.mkdir(parents=True)
     started = time.monotonic()

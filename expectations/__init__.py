@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 
 from crossrisk.errors import ConfigError
+from crossrisk.limits import read_document, refuse_depth
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -181,12 +182,22 @@ def build_expectation(rule: Rule) -> Expectation:
 
 def _read_suite(name: str) -> tuple[str, _SuiteFile]:
     source, text = _read_text(name)
+    document = _parse_json(text, source)
     try:
-        return source, _SuiteFile.model_validate(json.loads(text), strict=False)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{source}: not valid JSON, {error}") from error
+        return source, _SuiteFile.model_validate(document, strict=False)
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{source}{_first_mistake(json.loads(text), error)}") from error
+        raise ConfigError(f"{source}{_first_mistake(document, error)}") from error
+
+
+def _parse_json(text: str, source: str) -> Any:
+    try:
+        document = json.loads(text)
+        refuse_depth(document)
+    except RecursionError:
+        raise ConfigError(f"{source}: nests lists so deep that nobody reads it; a suite has 4 levels") from None
+    except ValueError as error:  # of JSON, or of a number with thousands of digits
+        raise ConfigError(f"{source}: not valid JSON, {error}") from error
+    return document
 
 
 def _read_text(name: str) -> tuple[str, str]:
@@ -202,8 +213,8 @@ def _read_text(name: str) -> tuple[str, str]:
     if not path.is_absolute():
         raise ConfigError(f"suite {name!r}: expected an absolute path, or the name of a shipped suite without .json")
     try:
-        return path.name, path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return path.name, read_document(path).decode("utf-8")
+    except (OSError, ValueError) as error:  # a wrong encoding is a ValueError, and so is what is too large
         raise ConfigError(f"suite {name!r} cannot be read: {error}") from error
 
 

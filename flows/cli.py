@@ -21,6 +21,7 @@ from typing import Any
 
 from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
+from crossrisk.pages import visible_text
 from crossrisk.quiet import make_quiet
 from flows.registry_commands import add_registry_commands
 
@@ -238,7 +239,7 @@ def _monitor(options: argparse.Namespace) -> int:
         printed["feature_psi"] = printed["feature_psi"][:FEATURES_PRINTED]
         print(json.dumps(printed, allow_nan=False))
     else:
-        print("\n".join(month_lines(result)))
+        print(visible_text("\n".join(month_lines(result))))
     return 0
 
 
@@ -263,7 +264,7 @@ def _promote(options: argparse.Namespace) -> int:
         print(json.dumps(document))
     else:
         said = f"published as version {settled.version}" if settled.version else "rejected; nothing was published"
-        print(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}")
+        print(visible_text(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}"))
     return 0
 
 
@@ -273,7 +274,7 @@ def _status(options: argparse.Namespace) -> int:
     from flows.schedule import next_run
 
     status = read_status(loaded, now=time.time(), next_run=next_run(options.config, os.environ))
-    print(json.dumps(status.to_json(), allow_nan=False) if options.json else status_line(status))
+    print(json.dumps(status.to_json(), allow_nan=False) if options.json else visible_text(status_line(status)))
     return 0
 
 
@@ -282,7 +283,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     loaded = load_run(options.config, os.environ, overrides=options.overrides)
     prediction = predict(loaded, options.row, version=options.version)
-    print(json.dumps(prediction.to_json(), allow_nan=False) if options.json else describe(prediction))
+    print(json.dumps(prediction.to_json(), allow_nan=False) if options.json else visible_text(describe(prediction)))
     return 0
 
 
@@ -298,7 +299,7 @@ def _init(options: argparse.Namespace) -> int:
         name=options.name,
     )
     start = start_portfolio(question, options.out, os.environ, force=options.force)
-    print(json.dumps(start.to_json(), allow_nan=False) if options.json else describe_start(start))
+    print(json.dumps(start.to_json(), allow_nan=False) if options.json else visible_text(describe_start(start)))
     return 0
 
 
@@ -326,7 +327,7 @@ def _end_quietly() -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_text(text), file=sys.stderr)
 
 
 def _fail(options: argparse.Namespace, kind: str, message: str, code: int) -> int:

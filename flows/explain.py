@@ -19,7 +19,7 @@ from crossrisk.evidence import Evidence
 from crossrisk.policy import Decision, decide_under
 from crossrisk.reporting import OUTCOMES, VERDICTS
 from crossrisk.store import read_json
-from flows.screen import open_console
+from flows.screen import open_console, plain
 
 _SCHEMA_VERSION = 1
 """of a retrain's report.json"""
@@ -99,15 +99,15 @@ def explain(run: Path) -> Explanation:
 def show_explanation(explanation: Explanation) -> None:
     """Print every number against every rule."""
     console = open_console()
-    table = Table(title=f"run {explanation.run_id}", title_style="bold")
+    table = Table(title=plain(f"run {explanation.run_id}"), title_style="bold")
     for heading in ("result", "rule", "as it stood before the run", "found"):
         table.add_column(heading, overflow="fold")
     for check in explanation.decision.checks:
-        table.add_row(OUTCOMES[check.outcome], *(Text(text) for text in (check.rule, check.limit, check.found)))
+        table.add_row(OUTCOMES[check.outcome], *(plain(text) for text in (check.rule, check.limit, check.found)))
     console.print(table)
     words = VERDICTS[explanation.decision.verdict]
     console.print(Text(f"{words.sign} {words.word}: {explanation.decision.challenger}", style="bold"))
     for reason in explanation.decision.reasons:
-        console.print(Text(f"  {reason}"))
+        console.print(plain(f"  {reason}"))
     if explanation.decision.verdict != explanation.recorded:
-        console.print(Text(f"the run itself came to {explanation.recorded}: the gate's code has changed since"))
+        console.print(plain(f"the run itself came to {explanation.recorded}: the gate's code has changed since"))

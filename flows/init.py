@@ -178,7 +178,9 @@ def _label_column(asked: str, rows: pl.LazyFrame, schema: Mapping[str, pl.DataTy
     column, text = split_assignment(asked, schema, flag="--label")
     bad = parse_value(text, schema[column], column)
     check_values(rows, {column: [bad]})
-    held = rows.select(pl.col(column).unique().sort()).collect(engine="streaming").to_series().drop_nulls().to_list()
+    held = (
+        rows.select(cs.by_name(column).unique().sort()).collect(engine="streaming").to_series().drop_nulls().to_list()
+    )
     others = [value for value in held if value != bad]
     if bad == 1 and others == [0]:
         return column

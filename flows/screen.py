@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crossrisk.pages import metric_text, number_text
+from crossrisk.pages import metric_text, number_text, visible_text
 from crossrisk.registry.audit import Finding
 from crossrisk.reporting import SHOWN_METRICS, VERDICTS, contender_lines
 
@@ -30,6 +30,11 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(width=WIDTH_OF_PIPES, highlight=False)
 
 
+def plain(text: str) -> Text:
+    """Text from outside: no markup of rich, nothing that steers the terminal."""
+    return Text(visible_text(text))
+
+
 def show_result(result: Mapping[str, Any]) -> None:
     """Print a run's result on standard output."""
     console = open_console()
@@ -37,17 +42,17 @@ def show_result(result: Mapping[str, Any]) -> None:
     judged = result["judged"]
     console.print(f"judged on {judged['rows']:,} rows of {judged['part']} with {judged['bads']:,} bads")
     for note in judged["notes"]:
-        console.print(Text(note))
+        console.print(plain(note))
     words = VERDICTS[result["verdict"]]
     console.print(Text(f"\n{words.sign} {words.word}: {result['challenger']}", style="bold"))
     for reason in result["reasons"]:
-        console.print(Text(f"  {reason}"))
+        console.print(plain(f"  {reason}"))
     if result["decided_by"]:
         console.print(Text(f"  decided before, by run {result['decided_by']}: nothing was decided or published anew"))
     console.print()
     for name in SHOWN_PATHS:
         if result["paths"][name]:
-            console.print(Text(f"{name:<8} {result['paths'][name]}"), soft_wrap=True)
+            console.print(plain(f"{name:<8} {result['paths'][name]}"), soft_wrap=True)
     seconds = result["seconds"]
     console.print(f"\nseconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
     console.print(f"all steps {sum(seconds.values()):.1f}")
@@ -62,8 +67,8 @@ def _contender_table(result: Mapping[str, Any]) -> Table:
     table.add_column("")
     for line in contender_lines(result):
         cells = [_cell(line.metrics.get(key), key, digits) for key, _, digits in SHOWN_METRICS]
-        note = Text("; ".join(line.notes))
-        table.add_row(line.name, *cells, number_text(line.select_auc), note, style=STYLES.get(line.role))
+        note = plain("; ".join(line.notes))
+        table.add_row(plain(line.name), *cells, number_text(line.select_auc), note, style=STYLES.get(line.role))
     return table
 
 

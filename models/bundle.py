@@ -21,6 +21,7 @@ import polars as pl
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from crossrisk.artefacts import refuse_links
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import FeaturePlan, RawColumn, check_servable_names
 from crossrisk.scoring import Scaling
@@ -177,8 +178,9 @@ def load(directory: Path) -> LoadedModel:
     """Read a SavedModel with TensorFlow 2's reader.
 
     Raises:
-        PublishError: no SavedModel, a damaged one, or one whose signature is not ours.
+        PublishError: no SavedModel, a damaged one, one with a link in it, or one whose signature is not ours.
     """
+    refuse_links(directory)
     with named_failures(directory, "tf.saved_model.load"):
         saved = tf.saved_model.load(str(directory))
     if SIGNATURE not in saved.signatures:
@@ -221,11 +223,12 @@ def verify(directory: Path, batch: Batch, expected_probability: Floats, toleranc
         tolerance: largest absolute difference allowed; networks compute in float32, which leaves some 1e-7.
 
     Raises:
-        PublishError: a reader fails, names or types of the signature are wrong, the two readers' scores differ, or a
-            probability is not finite or off by more than the tolerance.
+        PublishError: a link in it, a reader fails, names or types of the signature are wrong, the two readers' scores
+            differ, or a probability is not finite or off by more than the tolerance.
     """
     if len(expected_probability) == 0:
         raise PublishError(f"{directory}: the golden batch has no rows; nothing would be verified")
+    refuse_links(directory)
     by_graph = _score_by_graph_reader(directory, batch)
     by_object = _score_by_object_reader(directory, batch)
     verification = Verification(

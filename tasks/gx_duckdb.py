@@ -132,9 +132,11 @@ class Finding:
 
 @contextmanager
 def open_parquet_view(
-    files: Sequence[Path], *, reads: Collection[str], hive: bool, temporary: Path, memory_limit: str
+    files: Sequence[Path], *, reads: Collection[str], hive: bool, out: Path, memory_limit: str
 ) -> Iterator[ParquetView]:
     """Open the files as DuckDB views; nothing is read before a query asks for it.
+
+    Whatever a query says, it reaches these files and the folder `out`: no other file, address, database or extension.
 
     Args:
         files: Parquet files; columns are matched by name, and a file may lack some (they are null there). NaN is
@@ -142,7 +144,7 @@ def open_parquet_view(
         reads: Columns that expectations read, present or not. GX makes about one query per expectation, and over
             hundreds of columns each would spend most of its time on those it does not read.
         hive: Whether folders named `key=value` are columns.
-        temporary: Folder for what does not fit into memory.
+        out: Folder that queries may write to; what does not fit into memory goes to `duckdb_tmp` in it meanwhile.
         memory_limit: DuckDB's own, such as `"1GB"`; Great Expectations comes on top.
 
     Raises:
@@ -158,11 +160,12 @@ def open_parquet_view(
         name="parquet",
         # A named in-memory database, so that every connection of this call, and no other call, sees the views.
         connection_string=f"duckdb:///:memory:{uuid.uuid4().hex}",
-        kwargs={"connect_args": {"config": _settings(temporary, memory_limit)}},
+        kwargs={"connect_args": {"config": _settings(out / "duckdb_tmp", memory_limit)}},
     )
     engine = datasource.get_execution_engine()
     try:
         columns = _create_views(engine, files, reads, hive=hive)
+        _confine(engine, files, out)
         # A query, not a table: of a table GX asks SQLAlchemy's reflection, whose cache holds the dialect for good.
         asset = datasource.add_query_asset("rows", query="SELECT * FROM read_columns")
         batch = asset.add_batch_definition_whole_table("all").get_batch()
@@ -269,6 +272,21 @@ def _create_views(
     except sa.exc.SQLAlchemyError as error:
         raise InputError(f"cannot read {_named(files)} as Parquet: {first_line(error)}") from error
     return tuple(columns)
+
+
+def _confine(engine: SqlAlchemyExecutionEngine, files: Sequence[Path], out: Path) -> None:
+    """Take everything but the files and one folder out of reach; DuckDB does not give it back to a running database.
+
+    Suites are untrusted, it is GX that makes SQL of their kwargs, and DuckDB takes a table's name for a file. Both
+    forms of a path are allowed, because DuckDB asks for the pattern first and then for what it finds.
+    """
+    paths = ", ".join(quote_value(path) for file in files for path in (str(file), path_pattern(file)))
+    with engine.get_connection() as connection:
+        run = connection.exec_driver_sql
+        run(f"SET allowed_paths = [{paths}]")
+        run(f"SET allowed_directories = [{quote_value(str(out))}]")
+        run("SET enable_external_access = false")
+        connection.commit()
 
 
 def _column(name: str, kind: str) -> str:

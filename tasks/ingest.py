@@ -19,9 +19,18 @@ from prefect.cache_policies import NO_CACHE
 from crossrisk.config import Loaded, Portfolio
 from crossrisk.errors import ConfigError, InputError
 from crossrisk.labels import BOTH, SOURCE, TARGET, matured_label, month, population
+from crossrisk.pages import visible_text
 from crossrisk.store import Stage, digest_file, stage
 from tasks.column_map import join_inputs, rename_columns
-from tasks.input_files import InputFile, decode, find_files, open_file, refuse_mixed, uneven_columns
+from tasks.input_files import (
+    InputFile,
+    decode,
+    find_files,
+    open_file,
+    refuse_mixed,
+    refuse_too_many_rows,
+    uneven_columns,
+)
 from tasks.label_files import Labelled, LabelTables, attach_labels, facts_of
 from tasks.loan_files import check_loans, columns_of_rules, data_key
 from tasks.shared_files import refuse_shared_files, refuse_shared_loans, shared_files
@@ -65,7 +74,7 @@ def ingest(loaded: Loaded) -> Stage:
     )
     logger.info("%d files, %s rows, by population %s", len(files), made.facts["rows"], made.facts["populations"])
     for warning in made.facts["warnings"]:
-        logger.warning(warning)
+        logger.warning(visible_text(warning))
     return made
 
 
@@ -76,12 +85,17 @@ Opened = Mapping[str, Sequence[InputFile]]
 
 
 def _find_input(name: str, portfolio: Portfolio, root: Path) -> Found:
-    found = {LOANS: find_files(root, portfolio.data.inputs[name].path, key=f"{data_key(name)}.path")}
+    found = {LOANS: find_files(root, portfolio.data.inputs[name].path, key=_key_of(LOANS, name))}
     for kind in _LABEL_FILES:
         path = portfolio.label.files_of(kind, name)
         if path is not None:
-            found[kind] = find_files(root, path, key=f"label.{kind}.{name}".rstrip("."))
+            found[kind] = find_files(root, path, key=_key_of(kind, name))
     return found
+
+
+def _key_of(kind: str, name: str) -> str:
+    """Of the TOML, where the path of these files stands."""
+    return f"{data_key(name)}.path" if kind == LOANS else f"label.{kind}.{name}".rstrip(".")
 
 
 def _describe_file(file: Path, root: Path, *, name: str, kind: str) -> dict[str, str]:
@@ -135,6 +149,9 @@ def _inspect(
         name: {kind: [open_file(file, root) for file in some] for kind, some in of_input.items()}
         for name, of_input in found.items()
     }
+    for name, of_input in opened.items():
+        for kind, some in of_input.items():
+            refuse_too_many_rows(some, _key_of(kind, name))
     tables = {name: _label_tables(files, portfolio, name) for name, files in opened.items()}
     warnings = [
         warning
@@ -200,7 +217,7 @@ def _one_table(
                 for column, where in uneven.items()
                 if column not in portfolio.data.ignore
             ]
-            loans = loans.drop(uneven, strict=False)
+            loans = loans.drop(cs.by_name(*uneven, require_all=False))
         loans = rename_columns(loans, portfolio.data.inputs[name].columns)
         is_derived = portfolio.label.is_derived
         labelled[name] = attach_labels(loans, tables[name], portfolio, name=name) if is_derived else Labelled(loans)

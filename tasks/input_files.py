@@ -6,6 +6,7 @@ Columns have the names of the files here. What a portfolio wants of them is judg
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crossrisk.errors import InputError
+from crossrisk.limits import MIB, MOST_CELL_BYTES, MOST_CHUNK_BYTES, MOST_COLUMNS, MOST_ROWS
 
 _SUFFIX = ".parquet"
 _TEXT = dict.fromkeys((pa.large_string(), pa.string_view()), pa.string())
@@ -94,12 +97,16 @@ def open_file(path: Path, root: Path) -> InputFile:
     """Read the footer of a file below `root`.
 
     Raises:
-        InputError: no Parquet, or two columns of one name.
+        InputError: no Parquet, two columns of one name, or more columns than anybody means.
     """
     name, keys = str(path.relative_to(root)), _folder_keys(path, root)
     with _decoding(path, name) as parquet:
         schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-    twice = sorted({column for column in schema.names if schema.names.count(column) > 1})
+    if len(schema) > MOST_COLUMNS:
+        raise InputError(
+            f"{name}: {len(schema):,} columns, at most {MOST_COLUMNS:,} are read; deliver those that are needed"
+        )
+    twice = sorted(column for column, times in Counter(schema.names).items() if times > 1)
     if twice:
         raise InputError(f"{name}: two columns are called {twice[0]!r}; a column needs a name of its own")
     return InputFile(path, name, _with_folder_columns(schema, path, keys), keys, rows)
@@ -108,22 +115,71 @@ def open_file(path: Path, root: Path) -> InputFile:
 def decode(file: InputFile, columns: Iterable[str]) -> None:
     """Read all pages of the columns that the file has, and forget them.
 
-    Decoding is the check: a footer can be whole above broken pages.
+    Decoding is the check: a footer can be whole above broken pages. Texts are read as dictionaries, in which a long one
+    that a small file repeats a million times is one, and is refused before anything unpacks it.
 
     Raises:
-        InputError: bytes that cannot be decoded.
+        InputError: bytes that cannot be decoded, a text or a stretch of a column too large to hold.
     """
     with _decoding(file.path, file.name) as parquet:
-        for _ in parquet.iter_batches(columns=sorted(set(columns) & set(parquet.schema_arrow.names))):
-            pass
+        footer, own = parquet.metadata, sorted(set(columns) & set(parquet.schema_arrow.names))
+    _refuse_large_chunks(footer, file.name, set(own))
+    flat = {footer.schema.column(position).path for position in range(footer.num_columns)}
+    with _decoding(file.path, file.name, texts=[one for one in own if one in flat]) as parquet:
+        for batch in parquet.iter_batches(columns=own):
+            for column, values in zip(batch.schema.names, batch.columns, strict=True):
+                _refuse_long_texts(values, column, file.name)
+
+
+def _refuse_large_chunks(footer: pq.FileMetaData, name: str, columns: set[str]) -> None:
+    for group in range(footer.num_row_groups):
+        for position in range(footer.num_columns):
+            chunk = footer.row_group(group).column(position)
+            if chunk.path_in_schema in columns and chunk.total_uncompressed_size > MOST_CHUNK_BYTES:
+                raise InputError(
+                    f"{name}: row group {group} has {chunk.total_uncompressed_size // MIB:,} MiB of column "
+                    f"{chunk.path_in_schema!r} unpacked, at most {MOST_CHUNK_BYTES // MIB:,} are read at once; write "
+                    "smaller row groups"
+                )
+
+
+def _refuse_long_texts(values: pa.Array, column: str, name: str) -> None:
+    texts = values.dictionary if isinstance(values, pa.DictionaryArray) else None
+    if texts is None or not pa.types.is_string(texts.type):
+        return
+    longest = pc.max(pc.binary_length(texts)).as_py()
+    if (longest or 0) > MOST_CELL_BYTES:
+        raise InputError(
+            f"{name}: column {column!r} holds a text of {longest:,} bytes, at most {MOST_CELL_BYTES:,} are read: "
+            "such a text is no category and no id; correct it, or leave the column out of the portfolio"
+        )
+
+
+def refuse_too_many_rows(files: Sequence[InputFile], key: str) -> None:
+    """Refuse files of one kind that hold more rows than a portfolio can; `key` of the TOML.
+
+    Footers say how many: compressed, a thousand million equal rows are a few kilobytes.
+
+    Raises:
+        InputError: with the count and the limit.
+    """
+    rows = sum(file.rows for file in files)
+    if rows > MOST_ROWS:
+        raise InputError(
+            f"{key} leads to {rows:,} rows in {len(files)} file{'s' if len(files) > 1 else ''}, at most {MOST_ROWS:,} "
+            "are read; deliver the months and columns that the portfolio needs"
+        )
 
 
 @contextmanager
-def _decoding(path: Path, name: str) -> Iterator[pq.ParquetFile]:
-    """An open Parquet file; what cannot be decoded inside the block becomes an InputError that names the file."""
+def _decoding(path: Path, name: str, texts: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file; what cannot be decoded inside the block becomes an InputError that names the file.
+
+    Of the columns in `texts`, those that are text come as dictionaries.
+    """
     try:
         # checksums are read where the writer left them (Spark does): in a column without compression nothing else tells
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(texts)) as parquet:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise InputError(

@@ -16,6 +16,7 @@ import polars as pl
 from crossrisk.config import GREY_COLUMN, KNOWN_COLUMN, Portfolio
 from crossrisk.errors import ConfigError, InputError
 from crossrisk.labels import revisions_at
+from crossrisk.sql_rules import parse_rule
 
 _HAS_LINE = "crossrisk_has_outcome"
 
@@ -122,9 +123,9 @@ def _computed(rows: pl.LazyFrame, portfolio: Portfolio) -> list[pl.Expr]:
     has_line = pl.col(_HAS_LINE).fill_null(False) if _HAS_LINE in rows.collect_schema() else pl.lit(True)
     made: list[pl.Expr] = []
     if label.is_known_date_sql:
-        made.append(pl.when(has_line).then(pl.sql_expr(str(label.known_date))).alias(KNOWN_COLUMN))
+        made.append(pl.when(has_line).then(parse_rule(str(label.known_date))).alias(KNOWN_COLUMN))
     if label.grey is not None:
-        made.append((has_line & pl.sql_expr(label.grey).fill_null(False)).alias(GREY_COLUMN))
+        made.append((has_line & parse_rule(label.grey).fill_null(False)).alias(GREY_COLUMN))
     try:
         schema = rows.collect_schema().to_frame().select(made).schema  # types that do not fit show on no row at all
     except pl.exceptions.PolarsError as error:

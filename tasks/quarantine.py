@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from crossrisk.errors import CrossriskError
-from crossrisk.store import whole_file
+from crossrisk.store import make_private, whole_file
 from expectations import ROW_RULES, Rule
 from tasks.gx_duckdb import ROWS, ParquetView, first_line, path_pattern, quote_name, quote_value
 from tasks.validation_report import RuleResult
@@ -53,6 +53,7 @@ def write_quarantine(
                 f"the rows to set aside cannot be written to {file.name}: {first_line(error)}; free disk space, or "
                 "raise memory_limit"
             ) from error
+        make_private(staged)  # ids, and all columns, of customers
         if found != expected:
             raise CrossriskError(
                 f"rows set aside by rule are {found}, Great Expectations counts {expected}: the two readings of a rule "

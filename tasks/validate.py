@@ -21,6 +21,7 @@ from prefect.context import TaskRunContext
 
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError
+from crossrisk.pages import visible_text
 from crossrisk.store import Stage, stage, write_json, write_text
 from expectations import Rule, Suite, build_expectation, load_suites
 from tasks.gx_duckdb import ROWS, Finding, ParquetView, check_expectations, open_parquet_view
@@ -71,7 +72,7 @@ def validate(loaded: Loaded, ingested: Stage) -> Stage:
     logger.info("%s: %d rules, %d rows set aside", facts["outcome"], len(facts["results"]), facts["quarantined_ids"])
     for result in facts["results"]:
         if not result["success"]:
-            logger.warning("%s (%s): %s", result["rule"], result["action"], result["why"])
+            logger.warning("%s (%s): %s", result["rule"], result["action"], visible_text(result["why"]))
     if TaskRunContext.get() is not None:
         markdown = (made.folder / "validation.md").read_text(encoding="utf-8")
         create_markdown_artifact(markdown, key=f"{portfolio.name.replace('_', '-')}-validation")
@@ -108,11 +109,11 @@ def validate_files(
         files,
         reads={name for rule in suite.rules for name in rule.columns},
         hive=hive,
-        temporary=out / "duckdb_tmp",
+        out=out,
         memory_limit=memory_limit,
     ) as view:
         _check_columns(view, id_column)
-        rows = int(view.connection.exec_driver_sql(f"SELECT count(*) FROM {ROWS}").scalar_one())  # noqa: S608
+        rows = int(view.connection.exec_driver_sql(f"SELECT count(*) FROM {ROWS}").scalar_one())  # noqa: S608 - our own constant
         results = _evaluate(suite.rules, view, rows)
         quarantine_file = out / "quarantine.parquet"
         quarantined = write_quarantine(view, suite.rules, results, quarantine_file, id_column)

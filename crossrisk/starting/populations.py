@@ -17,6 +17,9 @@ from functools import partial
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
+
+from crossrisk.sql_rules import parse_rule
 
 SHOWN_VALUES = 20
 """Values of a column that a message lists."""
@@ -122,8 +125,8 @@ def sql_name(column: str) -> str:
     if not (column.isascii() and column.isidentifier()):
         return quoted
     try:
-        return column if pl.sql_expr(f"{column} = 1").meta.root_names() == [column] else quoted
-    except pl.exceptions.PolarsError:
+        return column if parse_rule(f"{column} = 1").meta.root_names() == [column] else quoted
+    except (pl.exceptions.PolarsError, ValueError):
         return quoted
 
 
@@ -147,7 +150,7 @@ def check_values(rows: pl.LazyFrame, targets: Mapping[str, Sequence[Any]]) -> No
         ValueError: names the value and those that there are.
     """
     for column, values in targets.items():
-        held = rows.select(pl.col(column).unique()).collect(engine="streaming").to_series().drop_nulls().to_list()
+        held = rows.select(cs.by_name(column).unique()).collect(engine="streaming").to_series().drop_nulls().to_list()
         for value in values:
             if value not in held:
                 near = heapq.nsmallest(SHOWN_VALUES, held, key=partial(_distance, value))
@@ -181,7 +184,7 @@ def count_populations(rows: pl.LazyFrame, rules: Rules, *, label: str, decision_
         label: column of 1, 0 and null.
         decision_date: column, or None.
     """
-    counted = {"source": pl.sql_expr(rules.source), "target": pl.sql_expr(rules.target)}
+    counted = {"source": parse_rule(rules.source), "target": parse_rule(rules.target)}
     population = pl.coalesce(*(pl.when(rule).then(pl.lit(name)) for name, rule in counted.items()), pl.lit("neither"))
     month = pl.lit(None, pl.String) if decision_date is None else pl.col(decision_date).dt.strftime("%Y-%m")
     bad = pl.col(label).cast(pl.Float64)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
+import polars.selectors as cs
 
 from crossrisk.leaks import find_leaks
 from crossrisk.starting import naming
@@ -93,7 +94,7 @@ def profile_table(rows: pl.LazyFrame, told: Told) -> Profile:
         raise ValueError(
             f"expected rows to draft a portfolio from, came none ({len(schema)} columns); give a file of past loans"
         )
-    columns = {name: describe_column(_collect(rows, name)) for name in schema.names()}
+    columns = {name: replace(describe_column(_collect(rows, name)), name=name) for name in schema.names()}
     keys = _keys(columns, told)
     label = _collect(rows, next(name for name, (role, _) in keys.items() if role == "label")).cast(pl.Int8)
     by_role: dict[Role, str] = {role: name for name, (role, _) in keys.items() if role != "population"}
@@ -110,7 +111,8 @@ def profile_table(rows: pl.LazyFrame, told: Told) -> Profile:
 
 
 def _collect(rows: pl.LazyFrame, name: str) -> pl.Series:
-    values = rows.select(pl.col(name)).collect(engine="streaming").to_series()
+    # a column may be called `*` or `^a$`, which Polars, in methods of a series too, takes for many
+    values = rows.select(cs.by_name(name).alias("values")).collect(engine="streaming").to_series()
     return values.fill_nan(None) if values.dtype.is_float() else values
 
 

@@ -266,7 +266,7 @@ def test_summary_has_verdict_reasons_and_every_contender() -> None:
 def test_summary_shows_hostile_names_as_text() -> None:
     summary = summarise(document((HOSTILE,)))
     assert "<script>" not in summary
-    assert "$x$\\|" in summary
+    assert "\\$x\\$\\|" in summary
 
 
 def test_metric_text_shows_interval_and_doubt() -> None:
