@@ -470,6 +470,19 @@ class PublishConfig(_Form):
     )
 
 
+class RetentionConfig(_Form):
+    """How long `crossrisk clean` leaves what runs made. What is published is not meant: `crossrisk prune`."""
+
+    stages_days: int = Field(
+        default=35,
+        ge=1,
+        description="since a stage was last used: the next monthly run still finds it. Quarantined rows lie in stages",
+    )
+    runs_days: int = Field(
+        default=400, ge=1, description="since a run ended: its report is there when the month comes round again"
+    )
+
+
 class Portfolio(_Form):
     """One target population and all that is decided about it."""
 
@@ -486,6 +499,8 @@ class Portfolio(_Form):
     gate: GateConfig = GateConfig()
     use: UseConfig = UseConfig()
     publish: PublishConfig = PublishConfig()
+    # Not dumped: how long things are left lying is no part of what a run asks, nor of what a version is.
+    retention: RetentionConfig = Field(default=RetentionConfig(), exclude=True)
 
     @field_validator("name")
     @classmethod

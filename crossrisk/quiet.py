@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import MutableMapping
 
 QUIET_ENVIRONMENT = {
@@ -22,3 +23,9 @@ def make_quiet(environ: MutableMapping[str, str]) -> None:
     """Fill in what is not set; what a person has set stays. Call before Prefect, GX or TensorFlow are imported."""
     for key, value in QUIET_ENVIRONMENT.items():
         environ.setdefault(key, value)
+
+
+def set_log_level(environ: MutableMapping[str, str], level: str) -> None:
+    """How much a command says while it works: ours, and Prefect's where nobody has set it. Call before its import."""
+    environ.setdefault("PREFECT_LOGGING_LEVEL", level)
+    logging.getLogger("crossrisk").setLevel(level)

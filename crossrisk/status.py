@@ -1,4 +1,4 @@
-"""One line about a portfolio: champion, its age, last and next run, last verdict, light of the newest month watched.
+"""One line about a portfolio: champion, age and expiry, last and next run, last verdict, light of the newest month.
 
 Read from the registry and from the runs' records; when a server will start the next run is asked elsewhere and comes as
 an argument. What is damaged is said in the line, and hides nothing else. Only records and pages of runs that were
@@ -7,10 +7,12 @@ killed are written here: their own process could not.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from crossrisk.config import Loaded
 from crossrisk.errors import PublishError
 from crossrisk.registry import Registry, read_manifest
 from crossrisk.runs import Run, end_killed, read_records
+from crossrisk.store import locked_if_free
 
 logger = logging.getLogger("crossrisk.status")
 
@@ -53,6 +56,10 @@ class PortfolioStatus:
     """date, UTC"""
     age_days: int | None
     """days since publication"""
+    expires: str | None
+    """date from which the champion is due for review"""
+    days_left: int | None
+    """until then; zero or less: it has expired"""
     last_run: Run | None
     last_verdict: str | None
     """of the ledger's last decision"""
@@ -63,6 +70,8 @@ class PortfolioStatus:
     next_run: NextRun
     damage: str | None
     """what is wrong with the registry, and the next move"""
+    unfinished: bool
+    """whether a publisher died half way: nothing is damaged, the next one finishes or sweeps it"""
     unreadable: tuple[str, ...]
     """paths of records of runs that cannot be read"""
 
@@ -87,6 +96,7 @@ def read_status(loaded: Loaded, *, now: float, next_run: NextRun) -> PortfolioSt
     if champion is not None:
         manifest = _or_note(damage, partial(read_manifest, registry, champion), manifest)
     lines: list[dict[str, Any]] = _or_note(damage, registry.records, [])
+    expires = _or_note(damage, partial(_expiry, manifest, registry), None)
     _end_killed(loaded.folders.runs, champion)
     records = read_records(loaded.folders.runs)
     watched = _newest_watched(records.runs)
@@ -98,6 +108,8 @@ def read_status(loaded: Loaded, *, now: float, next_run: NextRun) -> PortfolioSt
         trained_as_of=manifest.get("as_of"),
         published=_day(champion) if champion else None,
         age_days=max(int(now - champion) // _DAY_S, 0) if champion else None,
+        expires=expires.isoformat() if expires else None,
+        days_left=(expires - datetime.fromtimestamp(now, UTC).date()).days if expires else None,
         last_run=records.runs[0] if records.runs else None,
         last_verdict=last["decision"]["verdict"] if last else None,
         decided_as_of=last["as_of"] if last else None,
@@ -105,6 +117,7 @@ def read_status(loaded: Loaded, *, now: float, next_run: NextRun) -> PortfolioSt
         watched_month=watched.subject if watched else None,
         next_run=next_run,
         damage="; ".join(damage) or None,
+        unfinished=_is_unfinished(registry),
         unreadable=tuple(str(path) for path in records.unreadable),
     )
 
@@ -117,6 +130,23 @@ def _or_note(damage: list[str], read: Callable[[], T], otherwise: T) -> T:
         if str(error) not in damage:
             damage.append(str(error))
         return otherwise
+
+
+def _expiry(manifest: dict[str, Any], registry: Registry) -> date | None:
+    """Raises PublishError where what the manifest says is no date."""
+    try:
+        return date.fromisoformat(manifest["expires"]) if "expires" in manifest else None
+    except (TypeError, ValueError) as error:
+        raise PublishError(
+            f"a manifest in {registry.root} says that it expires {manifest['expires']!r}, which is no date; restore it "
+            "from a backup"
+        ) from error
+
+
+def _is_unfinished(registry: Registry) -> bool:
+    """Whether an intent lies there and nobody is at work on it; while the lock is ours no publisher can begin."""
+    with locked_if_free(registry.root / "lock", fcntl.LOCK_SH) as nobody_publishes:
+        return nobody_publishes and registry.intent.exists()
 
 
 def _end_killed(runs: Path, champion: int | None) -> None:
@@ -140,6 +170,8 @@ def _newest_watched(runs: Sequence[Run]) -> Run | None:
 def status_line(status: PortfolioStatus) -> str:
     """The status as one line."""
     champion = _champion_text(status) + (f", DAMAGED: {status.damage}" if status.damage else "")
+    if status.unfinished:
+        champion += ", a publication was interrupted: the next run finishes it"
     verdict = f"{status.last_verdict} as of {status.decided_as_of}" if status.last_verdict else "none"
     light = f"{status.last_light} for {status.watched_month}" if status.last_light else "none"
     return (
@@ -152,7 +184,15 @@ def _champion_text(status: PortfolioStatus) -> str:
     if not status.champion:
         return "no champion"
     origin = f" ({status.contender}, as of {status.trained_as_of})" if status.contender else ""
-    return f"champion {status.champion}{origin}, {_days(status.age_days)} old"
+    return f"champion {status.champion}{origin}, {_days(status.age_days)} old{_expiry_text(status)}"
+
+
+def _expiry_text(status: PortfolioStatus) -> str:
+    if status.days_left is None:
+        return ""
+    if status.days_left <= 0:
+        return f", EXPIRED since {status.expires}"
+    return f", expires {status.expires} (in {_days(status.days_left)})"
 
 
 def _unreadable_text(paths: Sequence[str]) -> str:

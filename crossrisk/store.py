@@ -16,12 +16,14 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+STAGE = "stage.json"
+"""What a stage was made from and found; a folder without it is no stage. It is as old as the stage's last use."""
 _CODE_PACKAGES = ("crossrisk", "models", "tasks", "expectations")
 _NUMERIC_LIBRARIES = ("numpy", "scipy", "polars", "pyarrow", "scikit-learn", "tensorflow", "keras", "duckdb")
 
@@ -153,7 +155,8 @@ def stage(
     """
     digest = digest_of({"name": name, "inputs": inputs, "code": code_digest()})
     folder = stages / name / digest
-    if (folder / "stage.json").exists():
+    with suppress(FileNotFoundError):  # not made, or taken away at this moment by `crossrisk.retention`
+        _note_use(folder)
         return _found(name, folder, digest, reused=True)
     make_private(stages)  # rows of customers lie in there, by id
     making = stages / name / f".making-{digest}-{uuid.uuid4().hex[:8]}"
@@ -162,17 +165,23 @@ def stage(
     try:
         facts = build(making)
         seconds = round(time.monotonic() - started, 3)
-        write_json(making / "stage.json", {"inputs": inputs, "facts": facts, "seconds": seconds})
+        write_json(making / STAGE, {"inputs": inputs, "facts": facts, "seconds": seconds})
         try:
             making.rename(folder)
         except OSError:
-            if not (folder / "stage.json").exists():
+            if not (folder / STAGE).exists():
                 raise
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return _found(name, folder, digest, reused=False)
 
 
+def _note_use(folder: Path) -> None:
+    """Raises FileNotFoundError where there is no stage."""
+    with suppress(PermissionError):  # who may only read another's stage uses it all the same
+        os.utime(folder / STAGE)
+
+
 def _found(name: str, folder: Path, digest: str, *, reused: bool) -> Stage:
-    document = read_json(folder / "stage.json")
+    document = read_json(folder / STAGE)
     return Stage(name, folder, digest, reused, document["seconds"], document["facts"])

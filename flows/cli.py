@@ -22,7 +22,8 @@ from typing import Any
 from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
 from crossrisk.pages import visible_text
-from crossrisk.quiet import make_quiet
+from crossrisk.quiet import make_quiet, set_log_level
+from flows.care_commands import add_care_commands
 from flows.registry_commands import add_registry_commands
 
 JSON_KEYS = (
@@ -118,6 +119,7 @@ def command_parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     add_registry_commands(add)
+    add_care_commands(add)
 
     predict = add("predict", "score one customer with the published model")
     predict.add_argument(
@@ -195,7 +197,7 @@ def _add_demo_sizes(demo: argparse.ArgumentParser) -> None:
 def _retrain(options: argparse.Namespace) -> int:
     # a config that cannot be is refused before Prefect and all below it are imported
     load_run(options.config, os.environ, as_of=options.as_of, preset=options.preset, overrides=options.overrides)
-    _set_log_level("WARNING" if options.json else "INFO")
+    set_log_level(os.environ, "WARNING" if options.json else "INFO")
     from flows.retrain import retrain
     from flows.screen import show_result
 
@@ -214,18 +216,13 @@ def _retrain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _set_log_level(level: str) -> None:
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", level)  # read when Prefect is imported
-    logging.getLogger("crossrisk").setLevel(level)
-
-
 def _monitor(options: argparse.Namespace) -> int:
     from crossrisk.monitor_page import month_lines
     from crossrisk.monitoring import watched_month
 
     loaded = load_run(options.config, os.environ, as_of=options.as_of, overrides=options.overrides)
     month = watched_month(options.month, loaded.portfolio)
-    _set_log_level("WARNING" if options.json else "INFO")
+    set_log_level(os.environ, "WARNING" if options.json else "INFO")
     from flows.monitor import monitor
 
     result: dict[str, Any] = monitor(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field, StringConstraints
 
-from crossrisk.config import load_run
+from crossrisk.config import Loaded, load_run
 from crossrisk.errors import ValidationBlockedError
 from crossrisk.periods import question_of
 from crossrisk.quiet import make_quiet
@@ -34,6 +35,79 @@ from tasks.split import split_populations
 from tasks.train_baselines import train_baseline
 from tasks.train_dan import train_dan
 from tasks.validate import validate
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Steps(Protocol):
+    """What runs the steps under their names: a recorded run, or one that leaves no record."""
+
+    def step(self, name: str, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one step."""
+
+    def attach(self, page: Path) -> Path:
+        """Keep a page that a step has made."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the steps up to the comparison made."""
+
+    stages: Mapping[str, Stage]
+    """by name, `ingest` to `compared`"""
+    trained: Mapping[str, Stage]
+    """by contender"""
+    question: str
+    """of `crossrisk.periods`"""
+
+
+def make_comparison(run: Steps, loaded: Loaded) -> Comparison:
+    """From Parquet to contenders and champion, judged on the same untouched rows. Decides and publishes nothing.
+
+    Raises:
+        ValidationBlockedError: a rule that says `stop` failed; the page that shows it is named.
+    """
+    ingested = run.step("ingest", ingest, loaded)
+    validated = run.step("validate", validate, loaded, ingested)
+    checked = run.attach(validated.folder / "validation.html")
+    if validated.facts["outcome"] == "blocked":
+        raise ValidationBlockedError(blocked_message(validated.facts["reasons"], checked))
+    labels = run.step("mature labels", mature_labels, loaded, ingested, validated)
+    rows = run.step("row-wise features", make_row_features, loaded, ingested, labels)
+    split = run.step("split", split_populations, loaded, labels)
+    leaks = run.step("check leaks", check_leaks, loaded, rows, split)
+    plan = run.step("fit encodings", fit_encodings, loaded, rows, split)
+    encoded = run.step("apply encodings", apply_encodings, loaded, rows, split, plan)
+
+    trained: dict[str, Stage] = {}
+    for name in loaded.portfolio.contenders:
+        if name == "dan":
+            trained[name] = run.step("train dan", train_dan, loaded, encoded, plan)
+        else:
+            trained[name] = run.step(f"train {name}", train_baseline, loaded, name, encoded, plan)
+    calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
+
+    diagnosed = run.step("diagnose shift", diagnose, loaded, rows, encoded, plan, calibrated)
+    question = question_of(loaded.portfolio, calibrated=calibrated.digest, diagnosed=diagnosed.digest)
+    network = trained.get("dan")
+    compared = run.step(
+        "compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network, question
+    )
+    stages = {
+        "ingest": ingested,
+        "validate": validated,
+        "labels": labels,
+        "rows": rows,
+        "split": split,
+        "leaks": leaks,
+        "plan": plan,
+        "encoded": encoded,
+        "calibrated": calibrated,
+        "diagnosed": diagnosed,
+        "compared": compared,
+    }
+    return Comparison(stages, trained, question)
 
 
 @flow(name="retrain", flow_run_name=run_name)
@@ -70,51 +144,17 @@ def retrain(
         superfluous = why_superfluous(loaded)
         if superfluous is not None:
             return run.skip(superfluous)
-        ingested = run.step("ingest", ingest, loaded)
-        validated = run.step("validate", validate, loaded, ingested)
-        checked = run.attach(validated.folder / "validation.html")
-        if validated.facts["outcome"] == "blocked":
-            raise ValidationBlockedError(blocked_message(validated.facts["reasons"], checked))
-        labels = run.step("mature labels", mature_labels, loaded, ingested, validated)
-        rows = run.step("row-wise features", make_row_features, loaded, ingested, labels)
-        split = run.step("split", split_populations, loaded, labels)
-        leaks = run.step("check leaks", check_leaks, loaded, rows, split)
-        plan = run.step("fit encodings", fit_encodings, loaded, rows, split)
-        encoded = run.step("apply encodings", apply_encodings, loaded, rows, split, plan)
-
-        trained: dict[str, Stage] = {}
-        for name in loaded.portfolio.contenders:
-            if name == "dan":
-                trained[name] = run.step("train dan", train_dan, loaded, encoded, plan)
-            else:
-                trained[name] = run.step(f"train {name}", train_baseline, loaded, name, encoded, plan)
-        calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
-
-        diagnosed = run.step("diagnose shift", diagnose, loaded, rows, encoded, plan, calibrated)
-        question = question_of(loaded.portfolio, calibrated=calibrated.digest, diagnosed=diagnosed.digest)
-        network = trained.get("dan")
-        compared = run.step(
-            "compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network, question
-        )
+        made = make_comparison(run, loaded)
+        plan, calibrated, compared = (made.stages[name] for name in ("plan", "calibrated", "compared"))
         candidate = run.step("stage the candidate", stage_candidate, loaded, plan, calibrated, compared)
-        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed, leaks, question)
-        stages = {
-            "ingest": ingested,
-            "validate": validated,
-            "labels": labels,
-            "rows": rows,
-            "split": split,
-            "leaks": leaks,
-            "plan": plan,
-            "encoded": encoded,
-            "calibrated": calibrated,
-            "diagnosed": diagnosed,
-            "compared": compared,
-            "candidate": candidate,
-        }
+        diagnosed, leaks = made.stages["diagnosed"], made.stages["leaks"]
+        decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed, leaks, made.question)
+        stages = {**made.stages, "candidate": candidate}
         asked = requester(requested_by)
-        published = run.step("publish", publish, loaded, decided, stages, run.id, asked, question)
-        result = run.step("report", report, loaded, run.id, stages, trained, decided, published, asked, run.seconds)
+        published = run.step("publish", publish, loaded, decided, stages, run.id, asked, made.question)
+        result = run.step(
+            "report", report, loaded, run.id, stages, made.trained, decided, published, asked, run.seconds
+        )
         run.finish(decided.decision.verdict)
         return {**result, "seconds": run.seconds}  # the page cannot know how long it took to write
 

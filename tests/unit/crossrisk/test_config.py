@@ -173,3 +173,10 @@ def test_the_tree_is_frozen():
 def test_a_portfolio_name_is_a_plain_folder_in_lower_case(tmp_path, name):
     with pytest.raises(ConfigError, match="name: expected a lower-case letter, then up to 62 lower-case letters"):
         load_portfolio(write(tmp_path, MINIMAL.replace('"cards"', f'"{name}"', 1)), environ={})
+
+
+def test_what_is_left_lying_is_no_part_of_what_a_run_asks(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    longer = load_portfolio(path, environ={}, overrides=["retention.stages_days=90"]).portfolio
+    assert longer.retention.stages_days == 90
+    assert longer.model_dump() == load_portfolio(path, environ={}).portfolio.model_dump()

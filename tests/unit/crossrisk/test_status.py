@@ -1,5 +1,6 @@
 """Rules of the status line: every part says what is there, or that nothing is."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -17,8 +18,8 @@ PUBLISHED = 1_750_000_000
 NOBODY = NextRun(None, None, "unknown: no server")
 
 
-def a_version(loaded, *, now=PUBLISHED):
-    publish(Registry(loaded.folders.registry), now, record={"decision": {"verdict": "bootstrap"}})
+def a_version(loaded, *, now=PUBLISHED, **manifest):
+    publish(Registry(loaded.folders.registry), now, record={"decision": {"verdict": "bootstrap"}}, **manifest)
 
 
 def a_run(loaded, run_id, **changes):
@@ -79,6 +80,65 @@ def test_the_light_is_that_of_the_newest_month_whatever_was_watched_last(tmp_pat
     for place, (month, light) in enumerate((("2024-11", "green"), ("2024-11", "amber"), ("2024-03", "red"))):
         a_run(loaded, f"watch-{place}", kind="monitor", outcome=light, subject=month, started_unix_s=PUBLISHED + place)
     assert "light amber for 2024-11" in line(loaded)
+
+
+# --- expiry ---
+
+
+@pytest.mark.parametrize(
+    ("expires", "said"),
+    [
+        ("2025-12-31", "3 days old, expires 2025-12-31 (in 195 days) |"),
+        ("2025-06-20", "3 days old, expires 2025-06-20 (in 1 day) |"),
+        ("2025-06-19", "3 days old, EXPIRED since 2025-06-19 |"),
+        ("2025-01-31", "3 days old, EXPIRED since 2025-01-31 |"),
+    ],
+)
+def test_a_champion_says_when_it_is_due_for_review(tmp_path, expires, said):
+    loaded = portfolio(tmp_path)
+    a_version(loaded, expires=expires)
+    assert said in line(loaded)
+    assert read_status(loaded, now=PUBLISHED, next_run=NOBODY).to_json()["expires"] == expires
+
+
+def test_a_champion_without_an_expiry_says_nothing_of_it(tmp_path):
+    loaded = portfolio(tmp_path)
+    a_version(loaded)
+    assert "expire" not in line(loaded).casefold()
+    document = read_status(loaded, now=PUBLISHED, next_run=NOBODY).to_json()
+    assert (document["expires"], document["days_left"]) == (None, None)
+
+
+@pytest.mark.parametrize("expires", ["soon", 2026])
+def test_an_expiry_that_is_no_date_is_damage(tmp_path, expires):
+    loaded = portfolio(tmp_path)
+    a_version(loaded, expires=expires)
+    assert re.search("DAMAGED: a manifest .* expires .*, which is no date", line(loaded))
+
+
+# --- a publication that was interrupted ---
+
+
+def test_a_publication_that_was_interrupted_is_said_and_is_no_damage(tmp_path):
+    loaded = portfolio(tmp_path)
+    a_version(loaded)
+    registry = Registry(loaded.folders.registry)
+    registry.intent.write_text(json.dumps({"schema_version": 2, "version": PUBLISHED + 9, "record": {}}))
+    printed = line(loaded)
+    assert "3 days old, a publication was interrupted: the next run finishes it |" in printed
+    assert "DAMAGED" not in printed
+    a_version(loaded, now=PUBLISHED + 1)
+    assert "interrupted" not in line(loaded)
+
+
+def test_a_publisher_at_work_is_no_interrupted_one(tmp_path):
+    loaded = portfolio(tmp_path)
+    a_version(loaded)
+    registry = Registry(loaded.folders.registry)
+    registry.intent.write_text(json.dumps({"schema_version": 2, "version": PUBLISHED + 9, "record": {}}))
+    with (registry.root / "lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "interrupted" not in line(loaded)
 
 
 # --- damage ---
