@@ -607,15 +607,19 @@ class Portfolio(_Form):
 
     @property
     def row_plan(self) -> RowPlan:
-        """The row-wise part of the feature plan."""
+        """The row-wise part of the feature plan.
+
+        Tables are in the order of their names: the order of columns is part of a fit, and a config that was written as
+        JSON has no other.
+        """
         f = self.features
         return RowPlan(
             decision_date=self.data.decision_date,
             numbers=f.numeric,
             categories=f.categorical,
             sentinels=tuple(Sentinels(column=c, codes=codes) for c, codes in sorted(f.sentinels.items())),
-            ratios=tuple(Ratio(name=n, numerator=a, denominator=b) for n, (a, b) in f.ratios.items()),
-            ages=tuple(Age(name=n, date=c) for n, c in f.ages.items()),
+            ratios=tuple(Ratio(name=n, numerator=a, denominator=b) for n, (a, b) in sorted(f.ratios.items())),
+            ages=tuple(Age(name=n, date=c) for n, c in sorted(f.ages.items())),
         )
 
 

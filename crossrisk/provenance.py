@@ -6,20 +6,22 @@ import importlib.metadata
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from crossrisk.store import code_digest, digest_file
+from crossrisk.store import code_digest, digest_file, library_versions
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache
-def code_version() -> dict[str, str | None]:
-    """Release, commit (None outside a checkout), digest of sources and libraries, SHA-256 of requirements.lock."""
+def code_version() -> dict[str, Any]:
+    """Release, commit (None outside a checkout), digest of code and libraries, their versions, SHA-256 of the lock."""
     lock = _ROOT / "requirements.lock"
     return {
         "release": importlib.metadata.version("crossrisk"),
         "commit": _commit(),
         "digest": code_digest(),
+        "libraries": library_versions(),
         "lock_sha256": digest_file(lock) if lock.exists() else None,
     }
 

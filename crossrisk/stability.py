@@ -284,7 +284,8 @@ def _place_edges(ordered: Floats, bins: int) -> Floats:
     if n == 0:
         return ordered
     if ordered[0] == ordered[-1]:
-        return np.array([math.nextafter(ordered[0], -math.inf), ordered[0]])
+        below = math.nextafter(ordered[0], -math.inf)  # of the lowest number of all there is none
+        return np.array([edge for edge in (below, ordered[0]) if math.isfinite(edge)])
     ranks = [-(-i * n // bins) - 1 for i in range(1, bins)]  # of the quantiles; whole numbers do not round
     edges: list[float] = []
     for value, held in zip(*np.unique(ordered[ranks], return_counts=True), strict=True):

@@ -110,6 +110,11 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that compute numbers."""
+    return {name: importlib.metadata.version(name) for name in _NUMERIC_LIBRARIES}
+
+
 @cache
 def code_digest() -> str:
     """Digest of our own source and of the versions of the libraries that compute numbers."""
@@ -118,7 +123,7 @@ def code_digest() -> str:
     return digest_of(
         {
             "sources": {str(p.relative_to(root)): digest_file(p) for p in sources},
-            "libraries": {name: importlib.metadata.version(name) for name in _NUMERIC_LIBRARIES},
+            "libraries": library_versions(),
         }
     )
 

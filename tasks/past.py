@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from crossrisk.config import Folders, Loaded, Portfolio, parse_portfolio
-from crossrisk.errors import InputError, PublishError
+from crossrisk.errors import InputError
 from crossrisk.registry import Registry, read_manifest
 from crossrisk.registry.audit import check_version
+from crossrisk.registry.layout import check_manifest
 from crossrisk.registry.ledger import Record, kind_of
 from crossrisk.store import digest_file, read_json
 from tasks.compare import SEEN_ROWS
-from tasks.reference import REFERENCE, read_reference, reference_path
 
 logger = logging.getLogger("crossrisk.past")
 
@@ -65,16 +65,14 @@ def read_past(loaded: Loaded, version: int) -> Past:
         *_missing_files(manifest, loaded.folders.data_root),
         *_missing_suites(manifest["config"], loaded.folders.config),
         *_missing_champion(registry, champion),
-        *_missing_order(registry, version, manifest),
     ]
     if gone:
         raise InputError(f"version {version} cannot be re-derived from what is left: {'; '.join(gone)}")
-    config = _in_order(registry, version, manifest["config"])
     bound_by, note = _bound_by(loaded.folders.registry, manifest)
     return Past(
         version=version,
         manifest=manifest,
-        portfolio=parse_portfolio(config, where=f"manifest of version {version}"),
+        portfolio=parse_portfolio(manifest["config"], where=f"manifest of version {version}"),
         lines_before=place,
         champion=champion,
         bound_by=bound_by,
@@ -131,12 +129,7 @@ def _published_manifest(registry: Registry, records: list[Record], version: int)
         known = ", ".join(str(record["version"]) for record in reversed(records) if record.get("version")) or "none"
         raise InputError(f"no line of {registry.ledger} published version {version}; published, newest first: {known}")
     manifest = read_manifest(registry, version)
-    expected = lines[-1].get("manifest_sha256")  # lines of the first release have none
-    if expected is not None and digest_file(registry.manifest_path(version)) != expected:
-        raise PublishError(
-            f"{registry.manifest_path(version)} was changed after version {version} was published: what it records is "
-            "not what was published; restore it from a backup"
-        )
+    check_manifest(registry, version)
     return manifest
 
 
@@ -176,35 +169,6 @@ def _missing_champion(registry: Registry, champion: int | None) -> Iterator[str]
         broken = [f"{registry.companion_path(champion, SEEN_ROWS)} is gone"]
     if broken:
         yield f"champion {champion}, with which it was compared: {'; '.join(broken)}"
-
-
-# --- the order of features: JSON documents have their keys sorted, and the order of columns is part of a fit ---
-
-_ORDERED = ("ratios", "ages")
-
-
-def _missing_order(registry: Registry, version: int, manifest: Mapping[str, Any]) -> Iterator[str]:
-    if not _needs_order(manifest["config"]):
-        return
-    path, expected = reference_path(registry, version), manifest.get("companions", {}).get(REFERENCE)
-    if not path.exists():
-        yield f"{path}, which knows the order of ratios and ages, is gone (pruned?)"
-    elif expected is not None and digest_file(path) != expected:
-        yield f"{path}, which knows the order of ratios and ages, was changed"
-
-
-def _needs_order(config: Mapping[str, Any]) -> bool:
-    return any(len(config["features"][kind]) > 1 for kind in _ORDERED)
-
-
-def _in_order(registry: Registry, version: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with ratios and ages in the order of the plan that the version was published with."""
-    if not _needs_order(config):
-        return dict(config)
-    plan, features = read_reference(reference_path(registry, version)).plan, dict(config["features"])
-    for kind in _ORDERED:
-        features[kind] = {one.name: features[kind][one.name] for one in getattr(plan, kind)}
-    return {**config, "features": features}
 
 
 # --- the assignment that bound the split ---

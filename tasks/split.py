@@ -29,7 +29,7 @@ from prefect.cache_policies import NO_CACHE
 from crossrisk.config import Loaded, Months, Portfolio, SplitConfig
 from crossrisk.errors import InputError
 from crossrisk.labels import GREY, SOURCE, TARGET
-from crossrisk.store import Stage, digest_file, read_json, stage, whole_file, write_json
+from crossrisk.store import Stage, digest_file, make_private, read_json, stage, whole_file, write_json
 from tasks.labels import LABELS
 
 logger = logging.getLogger("crossrisk.split")
@@ -73,6 +73,7 @@ def split_populations(loaded: Loaded, labels: Stage) -> Stage:
     """
     portfolio = loaded.portfolio
     kept = loaded.folders.registry / "splits" / f"{portfolio.preset}-{portfolio.split.generation}"
+    make_private(kept.parent)  # ids of customers
     earlier = _newest_assignment(kept, portfolio)
 
     def build(folder: Path) -> dict[str, Any]:

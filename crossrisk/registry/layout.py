@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossrisk.artefacts import refuse_links
+from crossrisk.artefacts import refuse_foreign_names, refuse_links
 from crossrisk.errors import PublishError
 from crossrisk.registry.ledger import Record, read_ledger, versions_in
 from crossrisk.store import digest_file, read_json
@@ -135,7 +135,7 @@ class Registry:
                 is not the one that was published.
         """
         folder, manifest = self.models / str(number), read_manifest(self, number)
-        _check_manifest(self, number)
+        check_manifest(self, number)
         if not folder.is_dir():
             raise PublishError(
                 f"version {number} is not in {self.models}: it was pruned or removed; restore it from a backup"
@@ -190,11 +190,16 @@ def read_manifest(registry: Registry, version: int) -> dict[str, Any]:
             f"{path} is no manifest: expected the digests of the version's `files`, found the keys "
             f"{sorted(manifest)}; {_WAYS_BACK}"
         )
+    refuse_foreign_names(manifest["files"], where=str(path))
     return manifest
 
 
-def _check_manifest(registry: Registry, version: int) -> None:
-    """Compare a manifest with the digest in the line that published it; those of the first release have none."""
+def check_manifest(registry: Registry, version: int) -> None:
+    """Compare a manifest with the digest in the line that published it; those of the first release have none.
+
+    Raises:
+        PublishError: it is not what was published.
+    """
     lines = [record for record in registry.records() if record.get("version") == version]
     expected = lines[-1].get("manifest_sha256") if lines else None
     if expected is not None and digest_file(registry.manifest_path(version)) != expected:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossrisk.artefacts import refuse_links
 from crossrisk.errors import InputError
 from crossrisk.registry.layout import Registry
 from crossrisk.registry.ledger import kind_of
-from crossrisk.store import read_json
+from crossrisk.store import make_private, read_json
 
 MANIFEST, DECISION = "manifest.json", "decision.json"
 WAITS = "needs_approval"
@@ -45,6 +46,7 @@ def keep_pending(registry: Registry, run_id: str, folder: Path) -> None:
     """Move a bundle to `pending/<run_id>`; of earlier runs, only those that wait for a person stay."""
     drop_settled(registry)
     registry.pending.mkdir(parents=True, exist_ok=True)
+    make_private(registry.pending)
     folder.rename(registry.pending / run_id)
 
 
@@ -72,6 +74,7 @@ def find_pending(registry: Registry, run_id: str) -> Bundle:
 
     Raises:
         InputError: there is none; names those that are there.
+        PublishError: it holds a link.
     """
     there = [folder.name for folder in _folders(registry)]
     if run_id not in there:
@@ -79,6 +82,7 @@ def find_pending(registry: Registry, run_id: str) -> Bundle:
             f"run {run_id!r} has nothing pending in {registry.pending}; pending: {', '.join(there) or 'none'}. What "
             "was published is the champion, and of decisions that wait for nobody only the last is kept"
         )
+    refuse_links(registry.pending / run_id)
     return read_bundle(registry.pending / run_id)
 
 

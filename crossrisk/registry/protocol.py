@@ -31,7 +31,7 @@ from crossrisk.registry.layout import (
     digest_tree,
     read_object,
 )
-from crossrisk.store import digest_file, write_json
+from crossrisk.store import digest_file, make_private, write_json
 
 LOCK_TIMEOUT_S = 600.0
 FIRST_VERSION, LAST_VERSION = 1_000_000_000, 9_999_999_999
@@ -182,6 +182,7 @@ def _place(registry: Registry, bundle: Path, version: int, record: Mapping[str, 
         manifests = registry.manifest_path(version).parent
         manifests.mkdir(exist_ok=True)
         for path in sorted((bundle / COMPANIONS).iterdir()):
+            make_private(path)  # ids and raw rows of customers; a server needs none of them
             path.rename(registry.companion_path(version, path.name))
         (bundle / "manifest.json").rename(registry.manifest_path(version))
         _sync_folder(manifests)

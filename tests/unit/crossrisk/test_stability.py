@@ -218,6 +218,13 @@ def test_every_row_of_the_reference_lands_in_exactly_one_bin(values, bins):
     assert len(reference.bins.edges) <= max(bins - 1, 2)
 
 
+@pytest.mark.parametrize("extreme", [-1.7976931348623157e308, 1.7976931348623157e308])
+def test_a_constant_at_the_end_of_all_numbers_has_its_bin(extreme):
+    reference = describe_numbers(np.full(3, extreme))
+    assert sum(reference.counts) == 3
+    assert max(reference.counts) == 3
+
+
 def test_edges_are_deciles_where_values_are_distinct():
     reference = describe_numbers(np.arange(1000.0))
     assert reference.counts == (*[100] * 10, 0)

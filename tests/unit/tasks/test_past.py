@@ -10,7 +10,6 @@ from registries import enter, publish
 from crossrisk.config import load_portfolio
 from crossrisk.errors import InputError, PublishError
 from crossrisk.registry import Registry
-from crossrisk.stability import describe_numbers
 from tasks.past import lay_out, read_past
 
 FIRST, SECOND = 1_700_000_000, 1_700_000_001
@@ -62,33 +61,6 @@ def test_the_config_is_that_of_then_and_folders_are_those_of_today(loaded, tmp_p
     assert past.portfolio == loaded.portfolio
     assert past.portfolio != today.portfolio
     assert lay_out(past, today, tmp_path / "then").folders.config == today.folders.config
-
-
-def test_ratios_come_back_in_the_order_that_they_were_fitted_in(loaded):
-    features = {"ratios": RATIOS, "numeric": ["income_usd", "balance_usd", "n1"]}
-    ratios = [{"name": name, "numerator": a, "denominator": b} for name, (a, b) in sorted(RATIOS.items(), reverse=True)]
-    plan = {
-        "decision_date": "opened_on",
-        "numbers": [],
-        "categories": [],
-        "sentinels": [],
-        "ratios": ratios,
-        "ages": [],
-    }
-    reference = {"schema_version": 1, "plan": plan, "rows": 0, "first_month": None, "last_month": None, "features": {}}
-    reference["score"] = describe_numbers([1.0, 2.0]).to_json()
-    a_version(loaded, features=features, companions={"reference.json": json.dumps(reference)})
-    assert list(read_past(loaded, FIRST).portfolio.features.ratios) == ["z_first", "a_second"]
-    path = Registry(loaded.folders.registry).companion_path(FIRST, "reference.json")
-    path.write_text(path.read_text() + " ")
-    with pytest.raises(InputError, match=r"reference\.json, which knows the order .* was changed"):
-        read_past(loaded, FIRST)
-
-
-def test_an_order_that_nobody_knows_any_more_is_not_guessed(loaded):
-    a_version(loaded, features={"ratios": RATIOS, "numeric": ["income_usd", "balance_usd", "n1"]})
-    with pytest.raises(InputError, match=r"reference\.json, which knows the order of ratios and ages, is gone"):
-        read_past(loaded, FIRST)
 
 
 def test_every_file_that_is_gone_changed_or_elsewhere_is_named(loaded):

@@ -3,6 +3,7 @@
 import errno
 import json
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -108,6 +109,16 @@ def test_the_manifest_holds_the_digest_of_every_file_and_companion(registry):
     assert sorted(manifest["companions"]) == ["rows"]
     assert registry.companion_path(NOW, "rows").read_text() == "a"
     assert all(len(digest) == 64 for digest in [*manifest["files"].values(), *manifest["companions"].values()])
+
+
+def test_what_goes_with_a_version_is_its_owners_alone_and_the_model_is_not(registry):
+    before = os.umask(0)
+    try:
+        placed = publish(registry, NOW, companions={"rows": "ids"})
+    finally:
+        os.umask(before)
+    assert registry.companion_path(NOW, "rows").stat().st_mode & 0o777 == 0o600
+    assert (placed.folder / "saved_model.pb").stat().st_mode & 0o444 == 0o444
 
 
 def test_the_pointer_names_champion_and_head_of_the_ledger(registry):
