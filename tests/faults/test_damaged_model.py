@@ -24,7 +24,14 @@ from tasks.publish import GOLDEN, verify_bundle
 pytestmark = pytest.mark.heavy
 
 NOW = 1_700_000_000
-ROWS = RowPlan(decision_date="opened_on", numbers=("income_usd", "balance_usd"), categories=("region",))
+ROWS = RowPlan(
+    decision_date="opened_on",
+    numbers=("income_usd", "balance_usd"),
+    categories=("region",),
+    sentinels=(),
+    ratios=(),
+    ages=(),
+)
 
 
 @pytest.fixture(scope="module")
