@@ -461,10 +461,12 @@ class PublishConfig(_Form):
     )
     serving: Literal["latest", "specific"] = Field(
         default="latest",
+        exclude=True,  # how a version is served is no part of what is asked, decided or published
         description="who moves a server to a new version: the server itself, or we, in two steps (docs/decisions/0009)",
     )
     server: str | None = Field(
         default=None,
+        exclude=True,
         pattern=r"^https?://[^/\s]+(/\S*)?$",
         description="TF Serving's REST address; it is asked after each publication whether it serves the new version",
     )

@@ -256,12 +256,20 @@ def _promote(options: argparse.Namespace) -> int:
     from tasks.publish import settle_pending
 
     settled = settle_pending(loaded, options.run_id, options.decision, by=options.by, reason=options.reason)
-    document = {"schema_version": 1, "run_id": options.run_id, "version": settled.version, "champion": settled.champion}
+    document = {
+        "schema_version": 1,
+        "run_id": options.run_id,
+        "version": settled.version,
+        "champion": settled.champion,
+        "serving": settled.serving,
+    }
     if options.json:
         print(json.dumps(document))
     else:
         said = f"published as version {settled.version}" if settled.version else "rejected; nothing was published"
         print(visible_text(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}"))
+        if settled.serving:
+            print(visible_text(settled.serving))
     return 0
 
 

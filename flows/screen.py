@@ -47,6 +47,8 @@ def show_result(result: Mapping[str, Any]) -> None:
     console.print(Text(f"\n{words.sign} {words.word}: {result['challenger']}", style="bold"))
     for reason in result["reasons"]:
         console.print(plain(f"  {reason}"))
+    if result["serving"]:
+        console.print(plain(f"  {result['serving']}"))
     if result["decided_by"]:
         console.print(Text(f"  decided before, by run {result['decided_by']}: nothing was decided or published anew"))
     console.print()

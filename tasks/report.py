@@ -114,6 +114,7 @@ def build_result(
         "challenger": decision.challenger,
         "version": published.version,
         "decided_by": published.decided_by,
+        "serving": published.serving,
         "champion": {
             "before": compared["champion"],
             "before_contender": compared["champion_contender"],

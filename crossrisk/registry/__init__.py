@@ -10,6 +10,7 @@
     registry/<portfolio>/staging/                 where a version is built; swept by the next publisher
     registry/<portfolio>/trash/                   versions on their way out, under names that are no number
     registry/<portfolio>/pending/<run_id>/        challengers that wait for a person, or were kept
+    registry/<portfolio>/canary/<Unix seconds>/   a challenger on trial: base path of a second model
     registry/<portfolio>/serving/                 generated configuration of a server
 
 `layout` names these and reads versions, `ledger` is the chain, `protocol` the one way in (lock, stage, verify, intent,

@@ -162,9 +162,10 @@ _WAYS_BACK = "restore it from a backup, or let an earlier version answer: crossr
 def as_server_reads(name: str) -> int | None:
     """The version that TF Serving takes a name in its base path for; None where it passes over it.
 
-    It parses names as signed 64-bit integers, leading zeros and signs included (anchors: TF Serving's
-    file_system_storage_path_source).
+    It parses names as signed 64-bit integers; leading zeros, signs and spaces around them are no hindrance to it
+    (file_system_storage_path_source.cc, strings::safe_strto64).
     """
+    name = name.strip(" \t\n\v\f\r")
     digits = name[1:] if name[:1] in ("+", "-") else name
     if not (digits.isascii() and digits.isdigit()):
         return None

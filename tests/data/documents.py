@@ -79,6 +79,7 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
         "challenger": challenger,
         "version": 1727697600,
         "decided_by": None,
+        "serving": None,
         "champion": {
             "before": 1725019200 if champion else None,
             "before_contender": "source_logistic" if champion else None,

@@ -41,6 +41,8 @@ def test_a_version_without_manifest_is_not_trusted(tmp_path):
         ("", None),
         ("-0", 0),
         ("9" * 19, None),
+        (" 8\n", 8),
+        ("8 8", None),
         ("٧", None),
     ],
 )
