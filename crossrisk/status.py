@@ -151,7 +151,7 @@ def _is_unfinished(registry: Registry) -> bool:
 
 def _end_killed(runs: Path, champion: int | None) -> None:
     def write_page(folder: Path, run: Run) -> None:
-        from crossrisk.run_page import write_killed_page  # draws: a second that no other status needs
+        from crossrisk.pages.run_page import write_killed_page  # draws: a second that no other status needs
 
         write_killed_page(folder, run, champion=champion)
 

@@ -3,7 +3,7 @@
 Frames in, plain data out. The denominator is every account of the month, fixed from the first month on book to the
 last; a cell is there only where all of them have been on book for so long and the reporting lag has passed too. Curves
 are therefore read at equal months on book, whatever the age of the vintages. Which account is bad, and since when, is
-`crossrisk.labels`' business; drawing is `crossrisk.vintage_plots`'.
+`crossrisk.labels`' business; drawing is `crossrisk.pages.vintage_plots`'.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _show_reproduction(result: Mapping[str, Any]) -> None:
 
 
 def _value_text(value: Any) -> str:
-    from crossrisk.pages import DASH, metric_text
+    from crossrisk.pages.texts import DASH, metric_text
 
     if isinstance(value, Mapping):
         return metric_text(value, 6)

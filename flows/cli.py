@@ -21,7 +21,7 @@ from typing import Any
 
 from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
-from crossrisk.pages import visible_text
+from crossrisk.pages.texts import visible_text
 from crossrisk.quiet import make_quiet, set_log_level
 from flows.care_commands import add_care_commands
 from flows.registry_commands import add_registry_commands
@@ -217,8 +217,8 @@ def _retrain(options: argparse.Namespace) -> int:
 
 
 def _monitor(options: argparse.Namespace) -> int:
-    from crossrisk.monitor_page import month_lines
     from crossrisk.monitoring import watched_month
+    from crossrisk.pages.monitor_page import month_lines
 
     loaded = load_run(options.config, os.environ, as_of=options.as_of, overrides=options.overrides)
     month = watched_month(options.month, loaded.portfolio)

@@ -16,8 +16,8 @@ from rich.text import Text
 from crossrisk.config import GateConfig
 from crossrisk.errors import InputError
 from crossrisk.evidence import Evidence
+from crossrisk.pages.reporting import OUTCOMES, VERDICTS
 from crossrisk.policy import Decision, decide_under
-from crossrisk.reporting import OUTCOMES, VERDICTS
 from crossrisk.store import read_json
 from flows.screen import open_console, plain
 

@@ -23,8 +23,8 @@ from prefect.states import Completed
 
 from crossrisk.config import Loaded
 from crossrisk.errors import CrossriskError, ValidationBlockedError
+from crossrisk.pages.run_page import render_run
 from crossrisk.registry import Registry
-from crossrisk.run_page import render_run
 from crossrisk.runs import Run, alive, keep_run
 from crossrisk.store import write_text
 

@@ -1,6 +1,6 @@
 """What a finished run looks like in a terminal: the contender table, the verdict, where things are, where time went.
 
-Numbers and their order are those of the report (`crossrisk.reporting`), so that two screens cannot disagree.
+Numbers and their order are those of the report (`crossrisk.pages.reporting`), so that two screens cannot disagree.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crossrisk.pages import metric_text, number_text, visible_text
+from crossrisk.pages.reporting import SHOWN_METRICS, VERDICTS, contender_lines
+from crossrisk.pages.texts import metric_text, number_text, visible_text
 from crossrisk.registry.audit import Finding
-from crossrisk.reporting import SHOWN_METRICS, VERDICTS, contender_lines
 
 WITH_INTERVAL = ("auc", "ks", "observed_expected")
 """the other metrics' intervals are in the report: a terminal is not wide enough"""

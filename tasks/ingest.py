@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from crossrisk.config import Loaded, Portfolio
 from crossrisk.errors import ConfigError, InputError
 from crossrisk.labels import BOTH, SOURCE, TARGET, matured_label, month, population
-from crossrisk.pages import visible_text
+from crossrisk.pages.texts import visible_text
 from crossrisk.store import Stage, digest_file, stage
 from tasks.column_map import join_inputs, rename_columns
 from tasks.input_files import (

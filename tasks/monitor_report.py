@@ -1,6 +1,6 @@
 """The watched month told as one JSON document, one page made from it alone, and Prefect artifacts.
 
-What was measured comes from `tasks.monitor`; the page is drawn by `crossrisk.monitor_page`.
+What was measured comes from `tasks.monitor`; the page is drawn by `crossrisk.pages.monitor_page`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from prefect.context import TaskRunContext
 
 from crossrisk.config import Loaded, Portfolio
 from crossrisk.labels import TARGET
-from crossrisk.monitor_page import feature_rows, month_rows, render_month, summarise_month
 from crossrisk.monitoring import Signal, overall
+from crossrisk.pages.monitor_page import feature_rows, month_rows, render_month, summarise_month
 from crossrisk.store import Stage, write_json, write_text
 from tasks.monitor import Watched
 

@@ -1,8 +1,7 @@
 """The run told as one JSON document, pages made from it alone, and Prefect artifacts.
 
-`build_result` gathers what the stages found; the page is drawn by `crossrisk.reporting`, decision memo and model card
-from the same document by `crossrisk.memo` and `crossrisk.model_card`. Nothing is computed here that the decision rests
-on.
+`build_result` gathers what the stages found; page, decision memo and model card are drawn from that document by
+`crossrisk.pages`. Nothing is computed here that the decision rests on.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from prefect.context import TaskRunContext
 
 from crossrisk.config import POOLED, Loaded, Portfolio, expiry
 from crossrisk.labels import SOURCE, TARGET
-from crossrisk.memo import build_memo, render_memo_html, render_memo_markdown
 from crossrisk.metrics import curves
-from crossrisk.model_card import build_card, render_card_html, render_card_markdown
+from crossrisk.pages.memo import build_memo, render_memo_html, render_memo_markdown
+from crossrisk.pages.model_card import build_card, render_card_html, render_card_markdown
+from crossrisk.pages.reporting import contender_rows, render_report, summarise
 from crossrisk.registry import Registry, read_manifest
-from crossrisk.reporting import contender_rows, render_report, summarise
 from crossrisk.store import Stage, code_digest, read_json, write_json, write_text
 from tasks.breakdowns import CHAMPION
 from tasks.calibrate import PREDICTIONS

@@ -21,7 +21,7 @@ from prefect.context import TaskRunContext
 
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError
-from crossrisk.pages import visible_text
+from crossrisk.pages.texts import visible_text
 from crossrisk.store import Stage, stage, write_json, write_text
 from expectations import Rule, Suite, build_expectation, load_suites
 from tasks.gx_duckdb import ROWS, Finding, ParquetView, check_expectations, open_parquet_view

@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from crossrisk.pages import environment, markdown_text
+from crossrisk.pages.texts import environment, markdown_text
 from expectations import Action, Rule, SkippedRule
 from tasks.gx_duckdb import Finding
 

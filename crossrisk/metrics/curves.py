@@ -1,4 +1,4 @@
-"""Curves that a report draws of one contender on one sample. Arrays in, arrays out; drawing is `crossrisk.plots`."""
+"""Curves that a report draws of one contender on one sample: arrays in and out; `crossrisk.pages.plots` draws them."""
 
 from __future__ import annotations
 

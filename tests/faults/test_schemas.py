@@ -10,10 +10,10 @@ import pytest
 from documents import document
 
 from crossrisk.errors import ConfigError
-from crossrisk.memo import build_memo
-from crossrisk.model_card import build_card
-from crossrisk.monitor_page import render_month
-from crossrisk.reporting import render_report
+from crossrisk.pages.memo import build_memo
+from crossrisk.pages.model_card import build_card
+from crossrisk.pages.monitor_page import render_month
+from crossrisk.pages.reporting import render_report
 from crossrisk.runs import RECORD, Run, end_killed, keep_run, read_records
 from crossrisk.store import read_json, write_json
 from expectations import load_suites

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from crossrisk.config import GateConfig
 from crossrisk.errors import ConfigError
 from crossrisk.metrics import METRICS, Metric, evaluate
-from crossrisk.monitor_page import feature_rows, month_lines, month_rows, render_month, summarise_month
 from crossrisk.monitoring import (
     Cohort,
     Signal,
@@ -30,6 +29,7 @@ from crossrisk.monitoring import (
     overall,
     watched_month,
 )
+from crossrisk.pages.monitor_page import feature_rows, month_lines, month_rows, render_month, summarise_month
 from crossrisk.stability import Stability, describe_numbers, psi
 
 GATE = GateConfig()

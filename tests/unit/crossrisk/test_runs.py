@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from crossrisk.run_page import STATES, render_run, write_killed_page
+from crossrisk.pages.run_page import STATES, render_run, write_killed_page
 from crossrisk.runs import Run, alive, end_killed, keep_run, read_records, read_runs
 
 STARTED = Run("2026-06-30-abc", "retrain", "demo", "2026-06-30", "running", 1000.0, step="ingest", page="report.html")

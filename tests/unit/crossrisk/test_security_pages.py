@@ -17,12 +17,12 @@ from documents import document, group_line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrisk import memo, model_card, reporting
-from crossrisk.memo import build_memo, render_memo_html, render_memo_markdown
-from crossrisk.model_card import build_card, render_card_html, render_card_markdown
-from crossrisk.pages import environment, markdown_text, visible_text
-from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, draw_seconds
-from crossrisk.reporting import render_report, summarise
+from crossrisk.pages import memo, model_card, reporting
+from crossrisk.pages.memo import build_memo, render_memo_html, render_memo_markdown
+from crossrisk.pages.model_card import build_card, render_card_html, render_card_markdown
+from crossrisk.pages.plots import Estimate, Panel, Whiskers, draw_intervals, draw_seconds
+from crossrisk.pages.reporting import render_report, summarise
+from crossrisk.pages.texts import environment, markdown_text, visible_text
 
 POISON = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>--></style></title>{{ 7 * 191 }}"
 LINES = "x\r\n# alert\n| alert | alert |\n[alert](http://alert.example) ![alert](//alert) http://alert.example $alert$"

@@ -9,8 +9,8 @@ import pytest
 from builders import portfolio
 from registries import publish
 
+from crossrisk.pages.run_page import render_run
 from crossrisk.registry import Registry
-from crossrisk.run_page import render_run
 from crossrisk.runs import Run, keep_run
 from crossrisk.status import NextRun, read_status, status_line
 

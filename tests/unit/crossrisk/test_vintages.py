@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossrisk.vintage_plots import draw_vintages
+from crossrisk.pages.vintage_plots import draw_vintages
 from crossrisk.vintages import build_vintages, comparable_months, describe_vintages, pool_vintages
 
 SCHEMA = {"population": pl.String, "decided": pl.Date, "event": pl.Date, "amount": pl.Float64}

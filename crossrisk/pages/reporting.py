@@ -1,7 +1,7 @@
 """The run report: one result document (see `tasks.report.build_result`) as a page, as Markdown, as table rows.
 
 Pure: the document in, text out; the same document gives the same bytes, also when it comes back from its JSON twin with
-its keys in another order. Numbers are formatted here and computed elsewhere; pictures are drawn in `crossrisk.plots`;
+its keys in another order. Numbers are formatted here and computed elsewhere; pictures are drawn in `plots`;
 what is said around them is in templates/report.html.j2. Names come from data and are untrusted everywhere.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from crossrisk import plots
 from crossrisk.metrics import HIGHER_IS_BETTER
-from crossrisk.pages import Document, Words, environment, interval_text, markdown_text, metric_text, number_text
-from crossrisk.plots import Estimate, Panel, Role, Whiskers
-from crossrisk.vintage_plots import draw_vintages
+from crossrisk.pages import plots
+from crossrisk.pages.plots import Estimate, Panel, Role, Whiskers
+from crossrisk.pages.texts import Document, Words, environment, interval_text, markdown_text, metric_text, number_text
+from crossrisk.pages.vintage_plots import draw_vintages
 
 CHAMPION = "champion"
 """Name of the champion's line among the contenders."""

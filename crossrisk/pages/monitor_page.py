@@ -1,7 +1,7 @@
 """The report of a watched month: the document of `tasks.monitor_report` as a page, Markdown, table rows, lines.
 
-Pure: the document in, text out. Numbers are formatted as in the run report (`crossrisk.reporting`) and computed
-elsewhere; pictures are drawn in `crossrisk.monitor_plots`; what is said around them is in templates/monitor.html.j2.
+Pure: the document in, text out. Numbers are formatted as in the run report (`crossrisk.pages.reporting`) and computed
+elsewhere; pictures are drawn in `monitor_plots`; what is said around them is in templates/monitor.html.j2.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from crossrisk.monitor_plots import draw_feature_psi, draw_performance, draw_psi_by_month, draw_score_bins
 from crossrisk.monitoring import LIGHT_OF_VERDICT
-from crossrisk.pages import Document, Words, count_text, environment, interval_text, markdown_text, percent_text
+from crossrisk.pages.monitor_plots import draw_feature_psi, draw_performance, draw_psi_by_month, draw_score_bins
+from crossrisk.pages.texts import Document, Words, count_text, environment, interval_text, markdown_text, percent_text
 
 FEATURES_SHOWN = 25
 SHOWN_METRICS = (("auc", "AUC", 3), ("ks", "KS", 3), ("observed_expected", "observed / expected", 2))

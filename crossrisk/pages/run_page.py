@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossrisk.pages import Words, environment
-from crossrisk.plots import draw_seconds
+from crossrisk.pages.plots import draw_seconds
+from crossrisk.pages.texts import Words, environment
 from crossrisk.runs import Run, State
 from crossrisk.store import write_text
 

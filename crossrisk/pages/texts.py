@@ -1,7 +1,7 @@
 """What all pages share: the templates' environment, and how a number, a share or a foreign name is written.
 
-Pure: values in, text out. What a page says is `crossrisk.reporting`, `crossrisk.monitor_page` and
-`crossrisk.run_page`; names come from data and are untrusted everywhere.
+Pure: values in, text out. What a page says is `crossrisk.pages.reporting`, `crossrisk.pages.monitor_page` and
+`crossrisk.pages.run_page`; names come from data and are untrusted everywhere.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossrisk.monitoring import MONTHS_SHOWN
-from crossrisk.pages import Document, environment
-from crossrisk.reporting import SHOWN_METRICS
-from crossrisk.run_facts import (
+from crossrisk.pages.reporting import SHOWN_METRICS
+from crossrisk.pages.run_facts import (
     COMPARED_METRICS,
     Json,
     check_schema,
@@ -33,6 +32,7 @@ from crossrisk.run_facts import (
     list_limits,
     markdown_environment,
 )
+from crossrisk.pages.texts import Document, environment
 from crossrisk.stability import AMBER_P, AMBER_PSI, DETECTED_P, NULL_TAIL, RED_PSI, ZERO_RULE
 from crossrisk.store import digest_of
 

@@ -1,7 +1,7 @@
 """What the decision memo and the model card both say of a run: label, rows, contenders, change, limits.
 
 Pure: the result document (`tasks.report.build_result`, schema_version 1) in, plain data and sentences out; numbers stay
-numbers. What each page adds is `crossrisk.memo` and `crossrisk.model_card`; how it is laid out, their templates.
+numbers. What each page adds is in `memo` and `model_card`; how it is laid out, their templates.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import jinja2
 
-from crossrisk.pages import DASH, Document, environment, markdown_text, metric_text
-from crossrisk.plots import part_order
-from crossrisk.reporting import contender_lines
+from crossrisk.pages.plots import part_order
+from crossrisk.pages.reporting import contender_lines
+from crossrisk.pages.texts import DASH, Document, environment, markdown_text, metric_text
 from crossrisk.rules import alpha_of_look
 from crossrisk.store import digest_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from crossrisk.plots import GREY, POPULATION_STYLES, drawing_of, label_months, months_between
+from crossrisk.pages.plots import GREY, POPULATION_STYLES, drawing_of, label_months, months_between
 
 
 def draw_vintages(described: Mapping[str, Any]) -> Markup:

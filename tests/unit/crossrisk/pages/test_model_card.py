@@ -13,7 +13,8 @@ from documents import CONTENDERS, HOSTILE, Json, document, group_line, smallest
 from crossrisk import stability
 from crossrisk.config import HONEST_LINEUP, GateConfig
 from crossrisk.metrics import Metric
-from crossrisk.model_card import (
+from crossrisk.monitoring import judge_calibration
+from crossrisk.pages.model_card import (
     KINDS,
     MOST_GROUPS,
     NOT_DECLARED,
@@ -23,8 +24,7 @@ from crossrisk.model_card import (
     render_card_html,
     render_card_markdown,
 )
-from crossrisk.monitoring import judge_calibration
-from crossrisk.pages import markdown_text, metric_text
+from crossrisk.pages.texts import markdown_text, metric_text
 from crossrisk.store import digest_of
 
 

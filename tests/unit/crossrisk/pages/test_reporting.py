@@ -14,17 +14,17 @@ from documents import CONTENDERS, Json, document, group_line, split_facts, undef
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossrisk import reporting
 from crossrisk.metrics import METRICS
-from crossrisk.pages import metric_text
-from crossrisk.plots import Estimate, Panel, Whiskers, draw_intervals, months_between
-from crossrisk.reporting import (
+from crossrisk.pages import reporting
+from crossrisk.pages.plots import Estimate, Panel, Whiskers, draw_intervals, months_between
+from crossrisk.pages.reporting import (
     cells_by_month,
     contender_lines,
     contender_rows,
     render_report,
     summarise,
 )
+from crossrisk.pages.texts import metric_text
 
 HOSTILE = "<script>alert(1)</script>&\"'$x$|"
 

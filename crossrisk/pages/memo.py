@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crossrisk.pages import Document, Words, environment
-from crossrisk.reporting import CHAMPION, OUTCOMES, SHOWN_METRICS, VERDICTS
-from crossrisk.rules import alpha_of_look
-from crossrisk.run_facts import (
+from crossrisk.pages.reporting import CHAMPION, OUTCOMES, SHOWN_METRICS, VERDICTS
+from crossrisk.pages.run_facts import (
     COMPARED_METRICS,
     Json,
     check_schema,
@@ -32,6 +30,8 @@ from crossrisk.run_facts import (
     list_limits,
     markdown_environment,
 )
+from crossrisk.pages.texts import Document, Words, environment
+from crossrisk.rules import alpha_of_look
 from crossrisk.store import digest_of
 
 MOST_REASONS = 3

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossrisk.config import HONEST_LINEUP
-from crossrisk.memo import MOST_GROUPS, MOST_REASONS, build_memo, render_memo_html, render_memo_markdown
 from crossrisk.metrics import METRICS
-from crossrisk.pages import markdown_text, metric_text, signed_text
-from crossrisk.reporting import OUTCOMES, contender_lines
+from crossrisk.pages.memo import MOST_GROUPS, MOST_REASONS, build_memo, render_memo_html, render_memo_markdown
+from crossrisk.pages.reporting import OUTCOMES, contender_lines
+from crossrisk.pages.run_facts import markdown_environment
+from crossrisk.pages.texts import markdown_text, metric_text, signed_text
 from crossrisk.rules import alpha_of_look
-from crossrisk.run_facts import markdown_environment
 from flows.cli import command_parser
 
 # --- documents ---

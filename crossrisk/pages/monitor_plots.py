@@ -1,4 +1,4 @@
-"""The pictures of a monthly watch as inline SVG, in the style of `crossrisk.plots`. Plain data in, markup out.
+"""The pictures of a monthly watch as inline SVG, in the style of `crossrisk.pages.plots`. Plain data in, markup out.
 
 A month without a number stays a gap. Names are untrusted: they are drawn as plain text.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from crossrisk.plots import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, drawing_of, label_months
+from crossrisk.pages.plots import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, drawing_of, label_months
 from crossrisk.stability import AMBER_PSI, RED_PSI
 
 MOST_FEATURES = 15
