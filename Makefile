@@ -62,11 +62,11 @@ security: $(STAMP)  ## attacks as tests, and ruff's S rules (bandit's) alone; do
 	$(BIN)/ruff check --select S flows tasks models expectations crossrisk
 	$(BIN)/python -m pytest -m "not flow" tests/unit -k test_security
 
-# needs the network: pip-audit comes from the package index, its advisories from PyPI's; it stays out of the lock
+# pip-audit comes from the package index, its advisories from PyPI; strict: what could not be looked up is no pass
 audit:          ## known vulnerabilities of the locked dependencies (needs the network)
 	$(PYTHON) -m venv work/.audit
 	work/.audit/bin/pip install --quiet "pip-audit>=2.7"
-	work/.audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+	work/.audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 # real data: where CROSSRISK_DATA is set, else beside the checkout
 memos: $(STAMP)  ## two real decisions and their memos: one that borrows, one that refuses to

@@ -255,4 +255,5 @@ def _training_document(one: TrainedNetwork) -> Json:
 
 if __name__ == "__main__":
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.experimental.enable_op_determinism()  # same inputs, same weights: a version's identity rests on them
     serve(handle)
