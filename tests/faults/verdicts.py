@@ -1,7 +1,7 @@
 """From finished tests to a verdict a row, and its two forms: a table on the screen and a page. Nothing is run here.
 
-A row holds where all its tests passed, and holds in part where `missing` says what no test looks at. A test that was
-skipped or left out is no proof: its row does not count as held, and fails nothing either. A test that did not finish
+A row holds where all its tests passed. Where `missing` says what no test looks at it holds in part, and does not count
+as held. A test that was skipped or left out is no proof: its row does not count either, and fails nothing. A test that did not finish
 (its process died) failed.
 """
 
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def is_held(self) -> bool:
-        return self.kind in ("holds", "in part")
+        return self.kind == "holds"
 
     @property
     def seconds(self) -> float:
@@ -120,8 +120,8 @@ def summarise(verdicts: Sequence[Verdict]) -> str:
     """What stands behind the last line."""
     kinds = Counter(verdict.kind for verdict in verdicts)
     return (
-        f"{last_line(verdicts)}, {kinds['in part']} of them in part; {kinds['FAILS']} fail, {kinds['skipped']} were "
-        f"skipped, {kinds['not yet built']} are not yet built"
+        f"{last_line(verdicts)}, {kinds['in part']} in part (built but for what the verdict says); {kinds['FAILS']} fail, "
+        f"{kinds['skipped']} were skipped, {kinds['not yet built']} are not yet built"
     )
 
 
@@ -156,7 +156,7 @@ def page(verdicts: Sequence[Verdict], machine: str) -> str:
         "",
         "What may go wrong, what is promised then, and what tests found. Written by `make faults`; do not edit.",
         "",
-        f"**{summarise(verdicts)}.** In part: the verdict says what no test looks at. Machine: {machine}.",
+        f"**{summarise(verdicts)}.** Machine: {machine}.",
         "",
         "| # | Fault | Expected | Tests | Seconds | Verdict |",
         "|---:|---|---|---|---:|---|",
