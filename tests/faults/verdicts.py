@@ -1,8 +1,8 @@
 """From finished tests to a verdict a row, and its two forms: a table on the screen and a page. Nothing is run here.
 
 A row holds where all its tests passed. Where `missing` says what no test looks at it holds in part, and does not count
-as held. A test that was skipped or left out is no proof: its row does not count either, and fails nothing. A test that did not finish
-(its process died) failed.
+as held. A test that was skipped or left out is no proof: its row does not count either, and fails nothing. A test
+that did not finish (its process died) failed.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def summarise(verdicts: Sequence[Verdict]) -> str:
     """What stands behind the last line."""
     kinds = Counter(verdict.kind for verdict in verdicts)
     return (
-        f"{last_line(verdicts)}, {kinds['in part']} in part (built but for what the verdict says); {kinds['FAILS']} fail, "
-        f"{kinds['skipped']} were skipped, {kinds['not yet built']} are not yet built"
+        f"{last_line(verdicts)}, {kinds['in part']} in part (built but for what the verdict says); {kinds['FAILS']} "
+        f"fail, {kinds['skipped']} were skipped, {kinds['not yet built']} are not yet built"
     )
 
 
