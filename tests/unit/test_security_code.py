@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("crossrisk", "expectations", "flows", "models", "tasks")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TEMPLATES = sorted((ROOT / "crossrisk" / "templates").glob("*.j2"))
+TEMPLATES = sorted((ROOT / "crossrisk" / "pages" / "templates").glob("*.j2"))
 
 UNPICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 UNPACKS = {"zipfile", "tarfile", "gzip", "bz2", "lzma", "zlib"}
