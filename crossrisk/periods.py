@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossrisk.config import Portfolio
-from crossrisk.registry.ledger import kind_of
+from crossrisk.registry.ledger import kind_of, versions_in
 from crossrisk.store import digest_of
 
 Record = Mapping[str, Any]
@@ -34,14 +34,31 @@ def setting_of(portfolio: Portfolio) -> str:
 
 
 def find_decision(records: Sequence[Record], question: str) -> Record | None:
-    """The decision that answers a question, if it was asked before."""
+    """The decision that answers a question, if it was asked before and its answer still stands.
+
+    What published stands for good: a retry must not publish again what was taken back since. What did not stands while
+    the champion is the one that it was compared with: after that the question is another.
+    """
+    champion = max(versions_in(records), default=None)
     answers = [record for record in records if kind_of(record) == "decision" and record.get("question") == question]
-    return answers[-1] if answers else None
+    standing = [
+        answer
+        for answer in answers
+        if version_made(records, answer["run_id"]) is not None or answer["compared_with"] == champion
+    ]
+    return standing[-1] if standing else None
+
+
+def ruling_on(records: Sequence[Record], run_id: str) -> Record | None:
+    """What a person made of a run's decision, if anyone did."""
+    rulings = [record for record in records if kind_of(record) == "ruling" and record["run_id"] == run_id]
+    return rulings[-1] if rulings else None
 
 
 def version_made(records: Sequence[Record], run_id: str) -> int | None:
-    """The version that a run's decision, or what a person made of it, published."""
-    made = [r["version"] for r in records if r.get("run_id") == run_id and kind_of(r) in ("decision", "ruling")]
+    """The version that a run's decision, or what a person made of it, published, or that had its content already."""
+    lines = [r for r in records if r.get("run_id") == run_id and kind_of(r) in ("decision", "ruling")]
+    made = (record.get("version") or record.get("answers_already") for record in lines)
     return next((version for version in made if version is not None), None)
 
 

@@ -159,12 +159,11 @@ def _rollback(options: argparse.Namespace) -> int:
     from tasks.serving import follow_publication
 
     done = roll_back(registry, to=options.to, by=options.by, reason=options.reason, now=time.time())
-    served = None
     if done.taken_back is None:
         said = f"version {done.version} already answers with the content of {done.restores}; nothing was done"
     else:
         said = f"version {done.version} answers: version {done.restores} again, instead of {done.taken_back}"
-        served = follow_publication(loaded)
+    served = follow_publication(loaded)  # also of a rollback that was done before: a server may still have to follow
     document = {"version": done.version, "restores": done.restores, "taken_back": done.taken_back, "serving": served}
     _print(options, document, [said, *filter(None, [served])])
     return 0
@@ -173,25 +172,26 @@ def _rollback(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     _, registry = _load(options)
     from crossrisk.registry.protocol import prune_versions
-    from crossrisk.registry.pruning import choose_versions, versions_being_read
+    from crossrisk.registry.pruning import choose_versions, held
     from crossrisk.registry.serving import labelled_versions
 
     with locked(registry):
         registry.champion()  # a damaged registry is no place to remove from
         present = registry.versions()
-        try:
-            chosen = choose_versions(
-                present,
-                registry.records(),
-                keep=options.keep,
-                labelled=labelled_versions(registry),
-                is_read=versions_being_read(registry, present),
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        if chosen.removed and not options.dry_run:
-            record = {"kind": "prune", "version": None, "pruned": list(chosen.removed), "by": options.by.strip()}
-            prune_versions(registry, chosen.removed, {**record, "at_unix_s": int(time.time())})
+        with held(registry, present) as unread:
+            try:
+                chosen = choose_versions(
+                    present,
+                    registry.records(),
+                    keep=options.keep,
+                    labelled=labelled_versions(registry),
+                    is_read=set(present) - unread,
+                )
+            except ValueError as error:
+                raise InputError(str(error)) from error
+            if chosen.removed and not options.dry_run:
+                record = {"kind": "prune", "version": None, "pruned": list(chosen.removed), "by": options.by.strip()}
+                prune_versions(registry, chosen.removed, {**record, "at_unix_s": int(time.time())})
     verb = "would be removed" if options.dry_run else "removed"
     lines = [f"{version}  {verb}" for version in chosen.removed]
     lines += [f"{version}  stays: {why}" for version, why in chosen.kept.items()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crossrisk.errors import CrossriskError
 from crossrisk.registry import Registry
-from crossrisk.registry.audit import Finding, check_registry, check_version
+from crossrisk.registry.audit import Finding, check_registry, check_version, kept_versions
 from tasks.publish import GOLDEN, verify_model
 
 
@@ -31,7 +31,7 @@ def audit(registry: Registry, *, all_versions: bool, on_finding: Callable[[Findi
 
     for finding in check_registry(registry):
         add(finding)
-    versions = registry.versions()
+    versions = kept_versions(registry)
     for version in reversed(versions if all_versions else versions[-1:]):
         for finding in check_version(registry, version):
             add(finding)

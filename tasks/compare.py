@@ -22,7 +22,7 @@ from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value
 from crossrisk.metrics.calibration import calibration_slope
 from crossrisk.metrics.rows import scored
 from crossrisk.periods import find_decision
-from crossrisk.registry import Champion, Registry
+from crossrisk.registry import Champion, Registry, read_manifest
 from crossrisk.schema import tabled_columns
 from crossrisk.store import Stage, digest_of, stage
 from models.child import run_worker
@@ -156,7 +156,12 @@ def _compared_with(registry: Registry, told: Mapping[str, Any] | None) -> Champi
     if told is None:
         return registry.champion()
     before = told["compared_with"]
-    return None if before is None else registry.version(before)
+    if before is None:
+        return None
+    if before in registry.versions():
+        return registry.version(before)
+    # pruned since: its manifest stays, and where the comparison was kept nothing else is asked of it
+    return Champion(before, registry.models / str(before), read_manifest(registry, before))
 
 
 def _evaluate(rows: pl.DataFrame, names: Sequence[str], portfolio: Portfolio, seed: int) -> Evaluation:
@@ -255,6 +260,11 @@ def _score_champion(
     loaded: Loaded, champion: Champion, judged: pl.DataFrame, folder: Path
 ) -> tuple[pl.DataFrame, list[str]]:
     """Add the champion's probabilities; rows whose labels it was fitted or chosen on are left out, and counted."""
+    if not champion.folder.is_dir():
+        raise InputError(
+            f"version {champion.version}, with which this question was compared, was pruned, and the comparison is not "
+            "kept: restore either from a backup, or ask another question (another as_of)"
+        )
     output = folder / "champion.parquet"
     run_worker(
         "models.export_worker",

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import SOURCE_ONLY, TARGET_ONLY, Loaded
 from crossrisk.evidence import Evidence
-from crossrisk.periods import find_decision
+from crossrisk.periods import find_decision, ruling_on
 from crossrisk.policy import Decision, decide_under, read_decision
 from crossrisk.registry import Registry
 from crossrisk.store import Stage
@@ -34,15 +34,16 @@ def make_decision(
 ) -> Decided:
     """Apply the gate to the comparison; under preset `article` the network is published whatever it says.
 
-    A question that was decided before keeps its decision.
+    A question that was decided before keeps its decision, and what a person made of it.
     """
     evidence = gather_evidence(
         loaded, compared.facts, candidate.facts, diagnosed.facts["risk_drivers"], leaks.facts["leaks"]
     )
-    told = find_decision(Registry(loaded.folders.registry).records(), question)
+    records = Registry(loaded.folders.registry).records()
+    told = find_decision(records, question)
     if told is not None:
         logger.info("decided before, by run %s", told["run_id"])
-        return Decided(read_decision(told["decision"]), evidence)
+        return Decided(read_decision((ruling_on(records, told["run_id"]) or told)["decision"]), evidence)
     decision = decide_under(loaded.portfolio.preset, evidence, loaded.portfolio.gate)
     logger.info("%s: %s", decision.verdict, "; ".join(decision.reasons))
     return Decided(decision, evidence)

@@ -25,7 +25,7 @@ from crossrisk.policy import Decision, Ruling, read_decision, settle
 from crossrisk.provenance import code_version
 from crossrisk.registry import Champion, Registry, digest_tree, locked, publish_version, staging_folder
 from crossrisk.registry.layout import COMPANIONS, MODEL
-from crossrisk.registry.pending import DECISION, MANIFEST, drop_settled, find_pending, keep_pending
+from crossrisk.registry.pending import DECISION, MANIFEST, drop_settled, drop_undecided, find_pending, keep_pending
 from crossrisk.registry.protocol import enter_record
 from crossrisk.store import Stage, digest_file, digest_of, write_json
 from models.child import run_worker
@@ -59,6 +59,8 @@ class Publication:
     """where the challenger waits, or is kept, where nothing was published"""
     decided_by: str | None = None
     """the earlier run whose decision this is, where the same question was decided before"""
+    requested_by: str | None = None
+    """who asked for that run, and so may not approve it"""
     serving: str | None = None
     """whether the portfolio's server serves the new version, in words; None where there is none of either"""
 
@@ -87,12 +89,24 @@ def publish(
     Raises:
         PublishError: the champion has changed since the comparison, or the staged copy is not what was verified.
     """
+    published = _publish(loaded, decided, stages, run_id, requested_by, question)
+    return replace(published, serving=follow_publication(loaded)) if published.version else published
+
+
+def _publish(
+    loaded: Loaded,
+    decided: Decided,
+    stages: Mapping[str, Stage],
+    run_id: str,
+    requested_by: str,
+    question: str,
+) -> Publication:
     registry, decision = Registry(loaded.folders.registry), decided.decision
     with locked(registry):
         told = find_decision(registry.records(), question)
         if told is not None:
             logger.info("decided before, by run %s; nothing is written", told["run_id"])
-            return _told(registry, told["run_id"])
+            return _told(registry, told)
         champion = registry.champion()
         _refuse_if_changed(champion, stages["compared"].facts["champion"])
         record = _record(loaded, decision, stages, run_id, requested_by, question)
@@ -108,8 +122,7 @@ def publish(
             drop_settled(registry)
     if placed:
         logger.info("version %d published", placed.version)
-    published = _publication(placed, champion, pending=None if placed else registry.pending / run_id)
-    return replace(published, serving=follow_publication(loaded)) if placed else published
+    return _publication(placed, champion, pending=None if placed else registry.pending / run_id)
 
 
 def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reason: str) -> Publication:
@@ -159,7 +172,7 @@ def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reas
                 placed = _place(registry, folder, manifest, record, champion)
         else:
             enter_record(registry, {**record, "version": None})
-        shutil.rmtree(bundle.folder)
+        drop_undecided(registry)
     published = _publication(placed, champion)
     return replace(published, serving=follow_publication(loaded)) if placed else published
 
@@ -174,8 +187,9 @@ def _publication(placed: Champion | None, champion: Champion | None, pending: Pa
     )
 
 
-def _told(registry: Registry, run_id: str) -> Publication:
+def _told(registry: Registry, told: Mapping[str, Any]) -> Publication:
     """What became of an earlier run's decision."""
+    run_id = told["run_id"]
     champion, pending = registry.champion(), registry.pending / run_id
     return Publication(
         version=version_made(registry.records(), run_id),
@@ -183,6 +197,7 @@ def _told(registry: Registry, run_id: str) -> Publication:
         path=champion.folder if champion else None,
         pending=pending if pending.exists() else None,
         decided_by=run_id,
+        requested_by=told["requested_by"],
     )
 
 
@@ -190,8 +205,8 @@ def _refuse_if_changed(champion: Champion | None, compared_with: int | None) -> 
     version = champion.version if champion else None
     if version != compared_with:
         raise PublishError(
-            f"compared with champion {compared_with}, but the champion is now {version}: another run has published "
-            "meanwhile; run again"
+            f"compared with champion {compared_with or 'none'}, but the champion is now {version}: it has changed "
+            "meanwhile. Run the retrain again: it is compared with the champion of now"
         )
 
 

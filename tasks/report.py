@@ -140,7 +140,7 @@ def build_result(
         "calibration_slope": compared["slope"],
         "config": portfolio.model_dump(mode="json"),
         "expires": expiry(portfolio).isoformat(),
-        "requested_by": requested_by,
+        "requested_by": published.requested_by or requested_by,
         "cutoff": {"probability": portfolio.use.cutoff_probability, "table": compared["cutoff"]},
         "gate": portfolio.gate.model_dump(mode="json"),
         "gate_confidence": portfolio.gate.confidence,

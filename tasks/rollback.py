@@ -54,7 +54,7 @@ def roll_back(registry: Registry, *, to: int | None, by: str, reason: str, now: 
         raise InputError("a rollback needs a name (--by) and a reason (--reason): both are kept in the ledger")
     with locked(registry):
         wanted = registry.version(_target(registry, to))
-        current = versions_in(registry.records())[-1]
+        current = max(versions_in(registry.records()))
         restores = wanted.manifest.get("restores", wanted.version)
         if _answers_already(registry, wanted):
             logger.info("version %d answers already; nothing is done", current)
@@ -78,11 +78,15 @@ def roll_back(registry: Registry, *, to: int | None, by: str, reason: str, now: 
 
 
 def _target(registry: Registry, to: int | None) -> int:
-    present = registry.versions()
+    published = set(versions_in(registry.records()))
+    present = [version for version in registry.versions() if version in published]  # what others laid there is not ours
     newest_first = ", ".join(str(version) for version in reversed(present)) or "none"
     if to is not None:
         if to not in present:
-            raise InputError(f"expected --to to be a version in {registry.models}: {newest_first}; got {to}")
+            raise InputError(
+                f"expected --to to be a version that was published and is in {registry.models}: {newest_first}; "
+                f"got {to}"
+            )
         return to
     target = fallback_of(registry.records())
     if target is None:
@@ -111,12 +115,13 @@ def _copy_version(registry: Registry, version: Champion, bundle: Path) -> None:
     shutil.copytree(version.folder, bundle / MODEL)
     (bundle / COMPANIONS).mkdir()
     expected = version.manifest.get("companions", {})
-    for name, path in registry.companions(version.version).items():
-        if expected.get(name) != digest_file(path):
-            raise PublishError(f"{path} is not what was published with version {version.version}; restore it")
-        shutil.copyfile(path, bundle / COMPANIONS / name)
-    if missing := sorted(set(expected) - set(registry.companions(version.version))):
+    there = registry.companions(version.version)
+    if missing := sorted(set(expected) - set(there)):
         raise PublishError(f"version {version.version} has lost {', '.join(missing)} from manifests/; restore them")
+    for name, digest in expected.items():
+        if digest_file(there[name]) != digest:
+            raise PublishError(f"{there[name]} is not what was published with version {version.version}; restore it")
+        shutil.copyfile(there[name], bundle / COMPANIONS / name)
 
 
 def _verify_restored(bundle: Path) -> None:

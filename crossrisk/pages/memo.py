@@ -97,7 +97,7 @@ def build_memo(result: Document) -> Json:
 def _recommend(result: Document) -> Json:
     verdict, challenger, before = result["verdict"], result["challenger"], result["champion"]["before"]
     words = VERDICTS.get(verdict, Words("◆", verdict, ""))
-    failed = _failed_rules(result)
+    failed, waits = _failed_rules(result), result["decided_by"] or result["run_id"]
     titles = {
         "promote": f"Promote {challenger}",
         "bootstrap": f"Bootstrap with {challenger}",
@@ -112,7 +112,7 @@ def _recommend(result: Document) -> Json:
         "keep": f"Version {before} stays; a normal answer. Nothing was published.",
         "reject": "Nothing was published; " + (f"version {before} stays." if before else "there is still no champion."),
         "needs_approval": "Nothing has moved. A named person other than the requester decides: "
-        f"crossrisk promote CONFIG --run {result['run_id']} --decision approve --by NAME --reason TEXT (or reject).",
+        f"crossrisk promote CONFIG --run {waits} --decision approve --by NAME --reason TEXT (or reject).",
     }
     return {
         "verdict": verdict,

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crossrisk.errors import PublishError
-from crossrisk.registry.layout import Registry, intended_version, read_manifest
+from crossrisk.registry.layout import Registry, intended_version, read_manifest, read_object
+from crossrisk.registry.ledger import versions_in
+from crossrisk.registry.serving import STABLE, read_serving
 from crossrisk.store import digest_file
 
 
@@ -19,7 +21,7 @@ class Finding:
     """One thing that was checked."""
 
     what: str
-    """ledger, champion, base path, publication, version, companions, golden batch"""
+    """ledger, champion, base path, pointer, publication, serving, version, companions, golden batch"""
     version: int | None
     """None where it is about the registry"""
     holds: bool
@@ -37,8 +39,20 @@ def check_registry(registry: Registry) -> list[Finding]:
         _find("ledger", None, lambda: f"{len(registry.records())} lines, each names the one before"),
         _find("champion", None, lambda: _champion_text(registry)),
         _find("base path", None, lambda: _base_path_text(registry)),
+        _find("pointer", None, lambda: _pointer_text(registry)),
         _find("publication", None, lambda: _intent_text(registry)),
+        _find("serving", None, lambda: _serving_text(registry)),
     ]
+
+
+def kept_versions(registry: Registry) -> list[int]:
+    """Versions that must be there, published and not pruned, ascending; those that are, where no ledger can say."""
+    try:
+        records = registry.records()
+    except PublishError:
+        return registry.versions()
+    pruned = {version for record in records for version in record.get("pruned", ())}
+    return sorted(set(versions_in(records)) - pruned)
 
 
 def check_version(registry: Registry, version: int) -> list[Finding]:
@@ -72,6 +86,29 @@ def _base_path_text(registry: Registry) -> str:
             "until the next version gets a number above it: move it out of the base path"
         )
     return f"{len(versions)} versions and nothing else"
+
+
+def _pointer_text(registry: Registry) -> str:
+    records = registry.records()
+    if not registry.pointer.exists():
+        if not records:
+            return "none yet"
+        raise PublishError(f"{registry.pointer} is gone; whoever takes the lock next writes it anew")
+    lines = read_object(registry.pointer).get("ledger", {}).get("lines", 0)
+    if lines != len(records):
+        raise PublishError(
+            f"{registry.pointer} names line {lines} of {len(records)} as the ledger's last; whoever takes the lock "
+            "next writes it anew"
+        )
+    return f"names the champion and line {lines}, the ledger's last"
+
+
+def _serving_text(registry: Registry) -> str:
+    serving = read_serving(registry)
+    named = [version for version in serving.versions if version not in registry.versions()]
+    if named:
+        raise PublishError(f"a server is told of {named}, which are not in {registry.models}; run crossrisk serving")
+    return f"{STABLE} is {serving.stable or 'none yet'}" + (f", {serving.arriving} arrives" if serving.arriving else "")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -20,6 +20,8 @@ from crossrisk.store import digest_file, read_json
 
 SCHEMA_VERSION = 2
 """Of manifests, pointer and intent. Those of the first release say 1 and lack `identity` and the golden batch."""
+FIRST_VERSION, LAST_VERSION = 1_000_000_000, 9_999_999_999
+"""Ten digits: within them the order of names is the order of numbers. 2001 to 2286 as Unix seconds."""
 MODEL, COMPANIONS = "model", "companions"
 """folders of a bundle: what becomes a version, and the files that go with it"""
 
@@ -104,11 +106,13 @@ class Registry:
         return records
 
     def versions(self) -> list[int]:
-        """Versions present, ascending. A name that is no plain positive integer is no version."""
-        return sorted(number for name, number in self.numbered().items() if name == str(number) and self._is_dir(name))
+        """Versions present, ascending: folders that hold something, named by a plain number of at most ten digits."""
+        found = (number for name, number in self.numbered().items() if name == str(number) and self._is_filled(name))
+        return sorted(number for number in found if number <= LAST_VERSION)
 
-    def _is_dir(self, name: str) -> bool:
-        return (self.models / name).is_dir()
+    def _is_filled(self, name: str) -> bool:
+        folder = self.models / name
+        return folder.is_dir() and any(folder.iterdir())
 
     def numbered(self) -> dict[str, int]:
         """Every name in the base path that a server reads as a number (`7`, `0007`, `+7`, of folders and files)."""
@@ -150,9 +154,15 @@ class Registry:
 
     @contextmanager
     def reading(self, number: int) -> Iterator[None]:
-        """Keep a version from being pruned while this block reads it (flock, shared, on its manifest)."""
+        """Keep a version from being pruned while this block reads it (flock, shared, on its manifest).
+
+        Raises:
+            PublishError: it was pruned before.
+        """
         with self.manifest_path(number).open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH)
+            if not (self.models / str(number)).is_dir():
+                raise PublishError(f"version {number} has just been pruned; ask a later one")
             yield
 
 
@@ -218,7 +228,11 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         document = read_json(path)
-    except ValueError as error:
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PublishError(f"{path} cannot be read: {error.strerror}; restore it from a backup") from error
+    except (ValueError, RecursionError) as error:
         raise PublishError(f"{path} is no JSON: {error}; restore it from a backup") from error
     if not isinstance(document, dict):
         raise PublishError(f"{path}: expected a JSON object, found {type(document).__name__}; restore it from a backup")
@@ -264,7 +278,7 @@ def _check_agreement(registry: Registry) -> None:
             f"{_listed(present)}; restore models/{newest} from a backup, or let an earlier version answer: crossrisk "
             f"rollback; to start anew, move {registry.root} aside"
         )
-    strange = [version for version in present - decided if any((registry.models / str(version)).iterdir())]
+    strange = present - decided
     champion = max(decided, default=0)
     undecided = sorted(v for v in strange if v > champion or v in manifests)  # else junk that no server would take
     if undecided:
@@ -289,24 +303,59 @@ def _pointed(registry: Registry) -> list[int]:
 
 
 def _check_head(registry: Registry, pointer: Mapping[str, Any], records: list[Record]) -> None:
-    """The ledger still holds the line that was its last when the pointer was written; the first release named none."""
-    if "ledger" not in pointer:
+    """The ledger still holds the line that was its last when the pointer was written; its champion of then is named.
+
+    The pointer may be behind: it is written after the line. The first release wrote no head.
+    """
+    if pointer.get("schema_version", 1) < 2:
         return
-    lines, digest = pointer["ledger"]["lines"], pointer["ledger"]["digest"]
-    if len(records) < lines or records[lines - 1]["digest"] != digest:
+    head = pointer.get("ledger")
+    if not isinstance(head, dict) or not isinstance(head.get("lines"), int) or head["lines"] < 1:
+        raise PublishError(f"{registry.pointer} names no line of the ledger as its last; {_POINTER_BACK}")
+    lines = head["lines"]
+    if len(records) < lines or records[lines - 1]["digest"] != head.get("digest"):
         raise PublishError(
             f"{registry.ledger} holds {len(records)} lines and not the one that champion.json names as its last of "
             f"{lines}: lines were taken away; restore the ledger from a backup"
         )
+    champion = max(versions_in(records[:lines]), default=None)
+    if (pointer.get("version"), pointer.get("path")) != (champion, path_in_registry(champion)):
+        raise PublishError(
+            f"{registry.pointer} names version {pointer.get('version')} at {pointer.get('path')}, the ledger version "
+            f"{champion}; {_POINTER_BACK}"
+        )
+
+
+_POINTER_BACK = "restore it from a backup, or move it away: whoever takes the lock next writes it anew"
+
+
+def path_in_registry(version: int | None) -> str | None:
+    """Where a version lies, for readers that know the registry's folder."""
+    return None if version is None else f"models/{version}"
+
+
+def read_intent(registry: Registry) -> dict[str, Any] | None:
+    """What a publisher is doing, or was when it died; None where there is nothing.
+
+    Raises:
+        PublishError: it is no intent.
+    """
+    try:
+        intent = read_object(registry.intent)
+    except FileNotFoundError:
+        return None
+    is_of_us = isinstance(intent.get("record"), dict) and (
+        isinstance(intent.get("version"), int) or isinstance(intent.get("prune"), list)
+    )
+    if not is_of_us:
+        raise PublishError(f"{registry.intent} tells of no publication and no pruning; move it away and look at verify")
+    return intent
 
 
 def intended_version(registry: Registry) -> set[int]:
     """The version that a publisher is placing at this moment, or was when it died."""
-    try:
-        version = read_object(registry.intent).get("version")
-    except FileNotFoundError:
-        return set()
-    return {version} if isinstance(version, int) else set()
+    intent = read_intent(registry)
+    return {intent["version"]} if intent is not None and "version" in intent else set()
 
 
 def _listed(versions: set[int]) -> str:

@@ -46,7 +46,10 @@ def read_ledger(ledger: Path) -> list[Record]:
     """
     if not ledger.exists():
         return []
-    lines = ledger.read_bytes().split(b"\n")
+    try:
+        lines = ledger.read_bytes().split(b"\n")
+    except OSError as error:
+        raise PublishError(f"{ledger} cannot be read: {error.strerror}; restore it from a backup") from error
     records: list[Record] = []
     for number, text in enumerate(lines[:-1], start=1):
         records.append(_checked(ledger, number, text, _head(records)))
@@ -64,6 +67,7 @@ def _checked(ledger: Path, number: int, text: bytes, previous: str) -> Record:
         record: Record = json.loads(text)
         body = {key: value for key, value in record.items() if key != "digest"}
         holds = hashlib.sha256(canonical_json(body).encode()).hexdigest() == record["digest"]
+        holds = holds and canonical_json(record).encode() == text
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PublishError(
             f"{ledger} line {number} is no ledger record: {error}; restore the ledger from a backup"

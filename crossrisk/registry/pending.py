@@ -11,6 +11,7 @@ process left without that line is dropped by the next holder of the lock, which 
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from crossrisk.errors import InputError
 from crossrisk.registry.layout import Registry
 from crossrisk.registry.ledger import kind_of
 from crossrisk.store import make_private, read_json
+
+logger = logging.getLogger("crossrisk.pending")
 
 MANIFEST, DECISION = "manifest.json", "decision.json"
 WAITS = "needs_approval"
@@ -54,7 +57,7 @@ def drop_settled(registry: Registry) -> None:
     """Remove bundles that wait for nobody: they were kept in case someone overrides the last decision."""
     for folder in _folders(registry):
         if read_bundle(folder).decision["decision"]["verdict"] != WAITS:
-            shutil.rmtree(folder)
+            _drop(folder)
 
 
 def drop_undecided(registry: Registry) -> None:
@@ -66,7 +69,16 @@ def drop_undecided(registry: Registry) -> None:
     ruled = {record["run_id"] for record in records if kind_of(record) == "ruling"}
     for folder in _folders(registry):
         if folder.name not in decided - ruled:
-            shutil.rmtree(folder)
+            _drop(folder)
+
+
+def _drop(folder: Path) -> None:
+    """Remove a bundle that nobody can want; one that cannot be removed stands in nobody's way."""
+    try:
+        shutil.rmtree(folder)
+        logger.info("%s dropped: it waits for nobody", folder)
+    except OSError as error:
+        logger.warning("%s waits for nobody and cannot be removed: %s", folder, error)
 
 
 def find_pending(registry: Registry, run_id: str) -> Bundle:
@@ -87,4 +99,5 @@ def find_pending(registry: Registry, run_id: str) -> Bundle:
 
 
 def _folders(registry: Registry) -> list[Path]:
-    return sorted(registry.pending.iterdir()) if registry.pending.is_dir() else []
+    """What has the form of a bundle; anything else that lies there is not ours to touch."""
+    return sorted(path.parent for path in registry.pending.glob(f"*/{DECISION}"))

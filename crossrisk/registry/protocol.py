@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -24,18 +25,24 @@ from crossrisk.failpoints import reach
 from crossrisk.registry import ledger, pending, pruning, serving
 from crossrisk.registry.layout import (
     COMPANIONS,
+    FIRST_VERSION,
+    LAST_VERSION,
     MODEL,
     SCHEMA_VERSION,
     Champion,
     Registry,
     digest_tree,
+    path_in_registry,
+    read_intent,
     read_object,
 )
 from crossrisk.store import digest_file, make_private, write_json
 
+logger = logging.getLogger("crossrisk.registry")
+
 LOCK_TIMEOUT_S = 600.0
-FIRST_VERSION, LAST_VERSION = 1_000_000_000, 9_999_999_999
-"""Ten digits: within them the order of names is the order of numbers. 2001 to 2286 as Unix seconds."""
+FAR_AHEAD_S = 86_400
+"""A foreign number that lies further ahead of the clock is not passed: all later numbers would lie above it."""
 
 STEPS = (
     "locked",
@@ -72,6 +79,7 @@ def locked(registry: Registry, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator
     """
     with _lock_file(registry) as handle:
         _await_lock(handle, registry.root / "lock", timeout_s)
+        before = None
         try:
             handle.truncate(0)
             since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -79,9 +87,10 @@ def locked(registry: Registry, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator
             handle.flush()
             recover(registry)
             reach("publish.locked")
+            before = len(registry.records())
             yield
         except OSError as error:
-            raise PublishError(_cannot(registry, error)) from error
+            raise PublishError(_cannot(registry, error, lines_before=before)) from error
 
 
 def _lock_file(registry: Registry) -> IO[str]:
@@ -135,7 +144,8 @@ def publish_version(
     """Make a bundle the champion and write its line into the ledger. Needs the lock.
 
     The number is max(now in Unix seconds, last + 1), so that string order, number order and time order agree. Where
-    the live version already has the manifest's identity nothing is done, and it is returned as it is.
+    the live version already has the manifest's identity it goes on answering and is returned as it is; a record that
+    is not in the ledger yet is entered, without a version of its own.
 
     Args:
         registry: of the portfolio.
@@ -151,6 +161,8 @@ def publish_version(
             numbered exists then, or, where the rename had succeeded, a whole version that the next publisher commits.
     """
     if live is not None and live.manifest.get("identity", "") == manifest["identity"]:
+        if not _is_on_record(registry, record):
+            enter_record(registry, {**record, "version": None, "answers_already": live.version})
         return live
     version = _next_number(registry, now)
     model, companions = bundle / MODEL, bundle / COMPANIONS
@@ -175,6 +187,11 @@ def publish_version(
     return registry.version(version)  # the probe: what readers see is what was staged
 
 
+def _is_on_record(registry: Registry, record: Mapping[str, Any]) -> bool:
+    same = ("kind", "run_id")
+    return any([line.get(key) for key in same] == [record.get(key) for key in same] for line in registry.records())
+
+
 def _place(registry: Registry, bundle: Path, version: int, record: Mapping[str, Any]) -> None:
     _write_synced(registry.intent, {"version": version, "record": record})
     try:
@@ -193,21 +210,36 @@ def _place(registry: Registry, bundle: Path, version: int, record: Mapping[str, 
         _finish(registry, version, record)
     except BaseException:  # also a signal: the version stands or is swept, and its publisher ends as it was told to
         recover(registry)
+        if (registry.models / str(version)).exists():
+            logger.warning("version %d is published: it was in place when its publisher was ended", version)
         raise
 
 
-def _cannot(registry: Registry, error: OSError, version: int | None = None) -> str:
+def _cannot(registry: Registry, error: OSError, version: int | None = None, *, lines_before: int | None = None) -> str:
     where = f" ({error.filename})" if error.filename else ""
     became = "nothing was published and the champion is as it was; mend that and run again"
     if version is not None and (registry.models / str(version)).exists():
         became = f"version {version} is in place and whole; whoever takes the lock next writes what is missing"
+    if lines_before is not None and len(records := registry.records()) > lines_before:
+        line = records[-1]
+        what = f"version {line['version']} stands" if line.get("version") else f"the {ledger.kind_of(line)} stands"
+        became = f"{what} and is on record; only the tidying after it is undone"
     if error.errno == errno.EXDEV:
         became += f". models and staging must lie on one file system: {registry.models} is a link or a mount"
-    return f"publishing in {registry.root} ended early: {error.strerror or error}{where}; {became}"
+    return f"work on {registry.root} ended early: {error.strerror or error}{where}; {became}"
 
 
 def _next_number(registry: Registry, now: float) -> int:
-    last = max([*registry.numbered().values(), *ledger.versions_in(registry.records())], default=0)
+    published = ledger.versions_in(registry.records())
+    foreign = {name: number for name, number in registry.numbered().items() if number not in published}
+    damaged = [int(path.name.removeprefix(DAMAGED)) for path in registry.root.glob(f"{DAMAGED}*")]
+    last = max([*foreign.values(), *published, *damaged], default=0)
+    if foreign and last > max([*published, int(now) + FAR_AHEAD_S]):
+        name = max(foreign, key=lambda name: foreign[name])
+        raise PublishError(
+            f"{registry.models} holds {name!r}, which this tool did not publish; every later number would have to lie "
+            "above it: move it out of the base path"
+        )
     version = max(int(now), last + 1)
     if version < FIRST_VERSION:
         raise PublishError(
@@ -215,10 +247,8 @@ def _next_number(registry: Registry, now: float) -> int:
             "every later one; set the clock and run again"
         )
     if version > LAST_VERSION:
-        highest = max(registry.numbered(), key=lambda name: registry.numbered()[name], default="")
         raise PublishError(
-            f"no number of ten digits lies above {last}; {registry.models} holds {highest!r}, which is no version of "
-            "ours: move it out of the base path (or set the clock)"
+            f"the clock says {now:.0f}, beyond the last number of ten digits; set the clock and run again"
         )
     return version
 
@@ -235,7 +265,10 @@ def _finish(registry: Registry, version: int, record: Mapping[str, Any]) -> None
     reach("publish.committed")
     point(registry)
     reach("publish.pointed")
-    serving.write_configuration(registry)
+    try:
+        serving.write_configuration(registry)
+    except PublishError:  # of files beside the version, which stands; crossrisk verify names them
+        logger.exception("the server's configuration could not be written")
     reach("publish.configured")
     registry.intent.unlink(missing_ok=True)
     reach("publish.ended")
@@ -248,30 +281,56 @@ def recover(registry: Registry) -> None:
     dead's: we hold the lock.
 
     Raises:
-        PublishError: a version was placed and differs from its manifest.
+        PublishError: the ledger, the pointer or the intent was changed by others.
     """
     shutil.rmtree(registry.root / "staging", ignore_errors=True)
     ledger.mend_end(registry.ledger)
-    if registry.intent.exists():
-        intent = read_object(registry.intent)
-        if "prune" in intent:
-            pruning.finish(registry, intent["prune"], intent["record"])
-            point(registry)
-            registry.intent.unlink()
-        else:
-            _recover_publication(registry, intent["version"], intent["record"])
+    intent = read_intent(registry)
+    if intent is not None and "prune" in intent:
+        pruning.finish(registry, intent["prune"], intent["record"])
+        registry.intent.unlink()
+    elif intent is not None:
+        _recover_publication(registry, intent["version"], intent["record"])
+    if _is_pointer_behind(registry):
+        point(registry)
     pending.drop_undecided(registry)
 
 
 def _recover_publication(registry: Registry, version: int, record: Mapping[str, Any]) -> None:
-    if (registry.models / str(version)).is_dir():
-        registry.version(version)
+    folder = registry.models / str(version)
+    if folder.is_dir() and _is_whole(registry, version):
         _finish(registry, version, record)
         return
+    if folder.is_dir():  # damaged before it was on record: it never answered for anybody
+        folder.rename(registry.root / f"{DAMAGED}{version}")
+        logger.error("version %d was damaged before it was on record; it lies in %s%d now", version, DAMAGED, version)
     for path in registry.companions(version).values():
         path.unlink()
     registry.manifest_path(version).unlink(missing_ok=True)
     registry.intent.unlink()
+
+
+DAMAGED = "damaged-"
+"""Beside models: what was placed, damaged, and never on record; kept for whoever wants to know why."""
+
+
+def _is_whole(registry: Registry, version: int) -> bool:
+    try:
+        registry.version(version)
+    except PublishError:
+        if version in ledger.versions_in(registry.records()):
+            raise  # on record: a damage that a person must know of
+        return False
+    return True
+
+
+def _is_pointer_behind(registry: Registry) -> bool:
+    """Whether lines came into the ledger after the pointer was written, whose writer died; or there is no pointer."""
+    records = registry.records()
+    if not records or not registry.pointer.exists():
+        return bool(records)
+    head = read_object(registry.pointer).get("ledger")
+    return head is None or head["lines"] < len(records)
 
 
 def prune_versions(registry: Registry, versions: Sequence[int], record: Mapping[str, Any]) -> None:
@@ -291,8 +350,7 @@ def point(registry: Registry) -> None:
     records = registry.records()
     version = max(ledger.versions_in(records), default=None)
     head = {"lines": len(records), "digest": records[-1]["digest"]}
-    path = f"models/{version}" if version is not None else None
-    _write_synced(registry.pointer, {"version": version, "path": path, "ledger": head})
+    _write_synced(registry.pointer, {"version": version, "path": path_in_registry(version), "ledger": head})
 
 
 def _write_synced(path: Path, document: Mapping[str, Any]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,14 +75,19 @@ def fallback_of(records: Sequence[Mapping[str, Any]]) -> int | None:
     return None
 
 
-def versions_being_read(registry: Registry, versions: Sequence[int]) -> set[int]:
-    """Versions that a process holds open with `Registry.reading`."""
-    busy = set()
-    for version in versions:
-        with locked_if_free(registry.manifest_path(version), fcntl.LOCK_EX) as is_free:
-            if not is_free:
-                busy.add(version)
-    return busy
+@contextmanager
+def held(registry: Registry, versions: Sequence[int]) -> Iterator[set[int]]:
+    """Keep readers away from versions within the block (flock, exclusive, on their manifests); those that nobody reads.
+
+    A version that a process holds open with `Registry.reading` is not among them.
+    """
+    with ExitStack() as stack:
+        free = {
+            version
+            for version in versions
+            if stack.enter_context(locked_if_free(registry.manifest_path(version), fcntl.LOCK_EX))
+        }
+        yield free
 
 
 def finish(registry: Registry, versions: Sequence[int], record: Mapping[str, Any]) -> None:

@@ -13,11 +13,11 @@ from registries import accept, publish
 from crossrisk.errors import InputError, PublishError
 from crossrisk.failpoints import VARIABLE
 from crossrisk.registry import Registry, locked
-from crossrisk.registry.audit import check_registry
+from crossrisk.registry.audit import check_registry, check_version, kept_versions
 from crossrisk.registry.layout import SCHEMA_VERSION
 from crossrisk.registry.ledger import append_ledger
 from crossrisk.registry.protocol import prune_versions
-from crossrisk.registry.pruning import choose_versions, versions_being_read
+from crossrisk.registry.pruning import choose_versions, held
 from crossrisk.store import canonical_json
 from tasks import rollback
 from tasks.rollback import roll_back
@@ -126,6 +126,25 @@ def test_a_rollback_to_what_is_missing_or_broken_is_refused_with_the_reason(regi
 
 
 @pytest.mark.fault(10)
+def test_a_version_that_somebody_planted_cannot_be_rolled_back_to(registry):
+    planted = 1_500_000_000
+    shutil.copytree(registry.models / str(NOW), registry.models / str(planted))
+    for path in (registry.manifest_path(NOW), *registry.companions(NOW).values()):
+        shutil.copyfile(path, path.with_name(path.name.replace(str(NOW), str(planted))))
+    with pytest.raises(InputError, match=rf"that was published and is in .*; got {planted}"):
+        back(registry, to=planted)
+
+
+@pytest.mark.fault(10)
+def test_a_registry_without_its_ledger_is_not_rolled_back(registry):
+    registry.ledger.unlink()
+    registry.pointer.unlink()
+    for to in (None, NOW):
+        with pytest.raises(InputError):
+            back(registry, to=to)
+
+
+@pytest.mark.fault(10)
 def test_the_first_version_has_nothing_to_go_back_to(tmp_path):
     registry = Registry(tmp_path / "r")
     with pytest.raises(InputError, match=r"nothing to go back to\. Versions: none"):
@@ -170,10 +189,12 @@ def test_a_rollback_during_a_publication_comes_after_it_and_goes_to_the_version_
 def prune(registry, keep=2, labelled=()):
     with locked(registry):
         present = registry.versions()
-        reading = versions_being_read(registry, present)
-        chosen = choose_versions(present, registry.records(), keep=keep, labelled=labelled, is_read=reading)
-        if chosen.removed:
-            prune_versions(registry, chosen.removed, {"kind": "prune", "version": None, "pruned": list(chosen.removed)})
+        with held(registry, present) as unread:
+            reading = set(present) - unread
+            chosen = choose_versions(present, registry.records(), keep=keep, labelled=labelled, is_read=reading)
+            record = {"kind": "prune", "version": None, "pruned": list(chosen.removed)}
+            if chosen.removed:
+                prune_versions(registry, chosen.removed, record)
         return chosen
 
 
@@ -188,6 +209,17 @@ def test_champion_previous_labelled_and_read_versions_are_never_pruned(registry)
     assert prune(registry).removed == (NOW + 1, NOW + 3)
     assert assert_settled(registry) == NOW + 7
     assert back(registry).restores == NOW + 6
+
+
+@pytest.mark.fault(11)
+def test_a_version_that_is_gone_without_having_been_pruned_is_missed_by_the_audit(registry):
+    prune(registry)
+    assert kept_versions(registry) == registry.versions() == [NOW + 1, NOW + 2]
+    shutil.rmtree(registry.models / str(NOW + 1))
+    assert kept_versions(registry) == [NOW + 1, NOW + 2]
+    (gone, _) = check_version(registry, NOW + 1)
+    assert not gone.holds
+    assert "is not in" in gone.said
 
 
 @pytest.mark.fault(11)

@@ -87,6 +87,53 @@ def test_what_needs_approval_is_published_by_another_person_as_it_was_verified(p
     assert "pending: none" in capsys.readouterr().err
 
 
+def memo_of(result):
+    return json.loads(Path(result["paths"]["report"]).with_name("memo.json").read_text())
+
+
+def test_what_waits_is_told_again_with_the_run_to_approve_and_who_may_not(portfolio, capsys):
+    (waits,) = portfolio.pending
+    again = portfolio.retrain(capsys, "gate.approval=required", by="Carol")
+    assert (again["verdict"], again["decided_by"]) == ("needs_approval", waits)
+    assert portfolio.pending == [waits]
+    said = json.dumps(memo_of(again))
+    assert f"--run {waits}" in said
+    assert again["run_id"] != waits
+    assert memo_of(again)["requested_by"] == "Ada"
+
+    assert portfolio.promote(waits, "approve") == 0
+    ruled = portfolio.retrain(capsys, "gate.approval=required", by="Carol")
+    assert (ruled["verdict"], ruled["version"]) == ("bootstrap", portfolio.registry.champion().version)
+    assert "Nothing has moved" not in json.dumps(memo_of(ruled))
+    assert len(portfolio.registry.records()) == 2
+
+
+def test_a_question_that_waited_while_the_champion_changed_is_decided_anew(portfolio, capsys):
+    (waits,) = portfolio.pending
+    other = portfolio.retrain(capsys)
+    assert portfolio.promote(waits, "approve") == 4
+    assert "Run the retrain again" in capsys.readouterr().err
+    anew = portfolio.retrain(capsys, "gate.approval=required")
+    assert anew["decided_by"] is None
+    assert portfolio.registry.records()[-1]["compared_with"] == other["version"]
+
+
+def test_an_override_of_content_that_answers_already_is_on_record_with_its_name(portfolio, capsys):
+    """As after a change of code that changes no weight: the gate keeps, somebody wants it all the same."""
+    first = portfolio.retrain(capsys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.publish.find_decision", lambda records, question: None)
+        patch.setattr("tasks.decide.find_decision", lambda records, question: None)
+        patch.setattr("tasks.compare.find_decision", lambda records, question: None)
+        kept = portfolio.retrain(capsys)
+    assert kept["verdict"] == "keep"
+    assert portfolio.promote(kept["run_id"], "override", reason="I want it") == 0
+    line = portfolio.registry.records()[-1]
+    assert (line["kind"], line["ruling"]["by"], line["ruling"]["reason"]) == ("ruling", "Grace", "I want it")
+    assert (line["version"], line["answers_already"]) == (None, first["version"])
+    assert portfolio.registry.versions() == [first["version"]]
+
+
 def test_a_rejected_run_is_gone_and_in_the_ledger(portfolio):
     (run_id,) = portfolio.pending
     assert portfolio.promote(run_id, "reject", reason="too early") == 0
@@ -122,7 +169,7 @@ def test_what_waits_is_not_published_over_a_champion_it_was_not_compared_with(po
     other = portfolio.retrain(capsys)
     assert other["verdict"] == "bootstrap"
     assert portfolio.promote(waits, "approve") == 4
-    assert "run again" in capsys.readouterr().err
+    assert "Run the retrain again" in capsys.readouterr().err
     assert portfolio.registry.versions() == [other["version"]]
     assert portfolio.pending == [waits]
 

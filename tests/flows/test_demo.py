@@ -68,8 +68,8 @@ def test_standard_output_is_one_json_object_with_the_promised_keys(demo):
     assert demo.stdout.count("\n") == 1
     result = demo.result
     assert set(result) == {
-        "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "contenders",
-        "paths", "seconds",
+        "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "decided_by",
+        "contenders", "paths", "seconds",
     }  # fmt: skip
     assert result["schema_version"] == 1
     assert result["verdict"] == "bootstrap"

@@ -165,7 +165,7 @@ def test_a_version_that_a_publisher_is_placing_is_believed_before_its_line_is_th
     placed = publish(registry, THIRD + 1)
     registry.ledger.write_text(lines)
     registry.pointer.write_text(pointer)
-    registry.intent.write_text(json.dumps({"version": placed.version}))
+    registry.intent.write_text(json.dumps({"version": placed.version, "record": {}}))
     assert registry.champion().version == placed.version
 
 

@@ -14,7 +14,8 @@ from registries import accept, enter, publish, write_model
 from crossrisk.errors import PublishError
 from crossrisk.failpoints import VARIABLE
 from crossrisk.registry import Registry, locked, publish_version, staging_folder
-from crossrisk.registry.protocol import FIRST_VERSION, LAST_VERSION, STEPS
+from crossrisk.registry.layout import FIRST_VERSION, LAST_VERSION
+from crossrisk.registry.protocol import FAR_AHEAD_S, STEPS, point
 
 NOW = 1_700_000_000
 
@@ -57,29 +58,45 @@ def test_a_clock_before_all_versions_is_refused_for_the_first_and_harmless_later
     assert publish(registry, 5.0, "later").version == NOW + 1
 
 
-def test_a_number_that_leaves_no_room_above_it_is_named(registry):
-    registry.models.mkdir(parents=True)
-    (registry.models / str(LAST_VERSION)).write_text("junk")
-    with pytest.raises(PublishError, match=f"no number of ten digits .* holds '{LAST_VERSION}'"):
-        publish(registry, NOW)
+@pytest.mark.parametrize("ahead", [FAR_AHEAD_S + 60, LAST_VERSION - NOW])
+def test_a_foreign_number_far_ahead_of_the_clock_is_named_and_not_passed(registry, ahead):
+    publish(registry, NOW)
+    (registry.models / str(NOW + ahead)).mkdir()
+    assert registry.champion().version == NOW
+    with pytest.raises(PublishError, match=f"holds '{NOW + ahead}', which this tool did not publish.*move it out"):
+        publish(registry, NOW + 1)
+    (registry.models / str(NOW + ahead)).rmdir()
+    assert publish(registry, NOW + 1).version == NOW + 1
 
 
-@pytest.mark.parametrize("junk", ["0000000007", "+1700000005", "1700000005"])
+@pytest.mark.parametrize("junk", ["0000000007", "+1700000005", "1700000005", " 1700000005 "])
 def test_the_next_number_lies_above_all_that_a_server_would_take_for_one(registry, junk):
     publish(registry, NOW)
     (registry.models / junk).write_text("junk")
     assert publish(registry, NOW, "next").version == max(int(junk), NOW) + 1
 
 
-def test_content_that_is_live_is_not_published_again(registry):
-    first = publish(registry, NOW, identity="same")
+def publish_live(registry, live, **record):
     with locked(registry), staging_folder(registry) as folder:
         write_model(folder / "model")
         (folder / "companions").mkdir()
-        again = publish_version(registry, folder, {"identity": "same"}, {}, now=NOW, verify=accept, live=first)
-    assert again is first
+        return publish_version(registry, folder, {"identity": "same"}, record, now=NOW, verify=accept, live=live)
+
+
+def test_content_that_is_live_is_not_published_again(registry):
+    first = publish(registry, NOW, identity="same")
+    (line,) = registry.records()
+    assert publish_live(registry, first, kind="decision", run_id=line["run_id"]) is first
     assert registry.versions() == [NOW]
-    assert len(registry.records()) == 1
+    assert registry.records() == [line]
+
+
+def test_who_decides_on_content_that_is_live_is_on_record_with_the_version_that_has_it(registry):
+    first = publish(registry, NOW, identity="same")
+    assert publish_live(registry, first, kind="ruling", run_id="other", ruling={"by": "bob"}) is first
+    assert registry.versions() == [NOW]
+    line = registry.records()[-1]
+    assert (line["ruling"]["by"], line["version"], line["answers_already"]) == ("bob", None, NOW)
 
 
 def test_a_model_that_does_not_verify_leaves_nothing(registry):
@@ -184,3 +201,104 @@ def test_publishers_at_once_get_distinct_increasing_versions(tmp_path):
 def test_an_error_of_the_system_within_the_lock_says_what_became_of_the_registry(registry):
     with pytest.raises(PublishError, match=r"Read-only file system \(there\); nothing was published"), locked(registry):
         raise OSError(errno.EROFS, "Read-only file system", "there")
+
+
+def test_an_error_after_the_commit_does_not_say_that_nothing_was_published(registry):
+    def tidy_in_vain():
+        with locked(registry), staging_folder(registry) as folder:
+            write_model(folder / "model")
+            (folder / "companions").mkdir()
+            publish_version(registry, folder, {"identity": "x"}, {"kind": "decision"}, now=NOW, verify=accept)
+            raise OSError(errno.EPERM, "Operation not permitted", "pending")
+
+    with pytest.raises(PublishError, match=f"version {NOW} stands and is on record"):
+        tidy_in_vain()
+
+
+# --- what died, or was laid there, stands in nobody's way ---
+
+
+def test_a_version_that_is_damaged_before_it_is_on_record_is_set_aside(registry, monkeypatch):
+    publish(registry, NOW)
+    monkeypatch.setenv(VARIABLE, "publish.placed=enospc")
+    with pytest.raises(PublishError):
+        publish(registry, NOW, "second")
+    monkeypatch.delenv(VARIABLE)
+    (registry.models / str(NOW + 1) / "saved_model.pb").write_text("flipped")
+    assert publish(registry, NOW, "third").version == NOW + 2
+    assert (registry.root / f"damaged-{NOW + 1}" / "saved_model.pb").read_text() == "flipped"
+    assert registry.champion().version == NOW + 2
+    assert not registry.manifest_path(NOW + 1).exists()
+
+
+def test_a_pointer_that_is_gone_or_behind_is_written_anew_by_the_next_to_take_the_lock(registry):
+    publish(registry, NOW)
+    behind = registry.pointer.read_text()
+    enter(registry)
+    newest = registry.pointer.read_text()
+    registry.pointer.write_text(behind)
+    assert registry.champion().version == NOW
+    with locked(registry):
+        assert registry.pointer.read_text() == newest
+    registry.pointer.unlink()
+    with locked(registry):
+        assert registry.pointer.read_text() == newest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": NOW - 1}, {"version": None}, {"path": "/etc"}, {"ledger": None}, {"ledger": {}},
+        {"ledger": {"lines": 0, "digest": ""}}, {"ledger": {"lines": "1", "digest": ""}}, {"ledger": {"lines": 1}},
+    ],
+)  # fmt: skip
+def test_a_pointer_that_was_changed_is_refused(registry, change):
+    publish(registry, NOW)
+    point(registry)
+    registry.pointer.write_text(json.dumps({**json.loads(registry.pointer.read_text()), **change}))
+    with pytest.raises(PublishError, match=r"champion\.json"):
+        registry.champion()
+    registry.pointer.unlink()  # as the message says
+    publish(registry, NOW, "next")
+    assert registry.champion().version == NOW + 1
+
+
+def test_files_of_others_stand_in_nobodys_way(registry):
+    publish(registry, NOW, companions={"rows": "x"})
+    registry.pending.mkdir()
+    (registry.pending / ".DS_Store").write_text("junk")
+    (registry.pending / "copied by hand").mkdir()
+    registry.companion_path(NOW, "rows.bak").write_text("junk")
+    registry.serving.mkdir(exist_ok=True)
+    (registry.serving / "state.json").write_text("{")
+    assert publish(registry, NOW, "next").version == NOW + 1
+    assert not registry.intent.exists()
+    assert sorted(path.name for path in registry.pending.iterdir()) == [".DS_Store", "copied by hand"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"version": 5}', '{"version": "5", "record": {}}', '{"record": {}}', "{", "[]"]
+)
+def test_an_intent_that_is_none_is_refused_by_its_path(registry, text):
+    publish(registry, NOW)
+    registry.intent.write_text(text)
+    with pytest.raises(PublishError, match=r"intent\.json"):
+        registry.champion()
+    with pytest.raises(PublishError, match=r"intent\.json"), locked(registry):
+        pass
+
+
+@pytest.mark.parametrize("name", ["ledger.jsonl", "champion.json", "manifest"])
+def test_a_folder_in_the_place_of_a_file_is_named(registry, name):
+    publish(registry, NOW)
+    path = registry.manifest_path(NOW) if name == "manifest" else registry.root / name
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(PublishError, match=rf"{path.name} cannot be read: Is a directory"):
+        registry.champion()
+
+
+def test_a_number_of_more_than_ten_digits_is_no_version(registry):
+    publish(registry, NOW)
+    (registry.models / "99999999999999999" / "x").mkdir(parents=True)
+    assert registry.versions() == [NOW]

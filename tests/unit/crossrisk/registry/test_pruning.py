@@ -1,5 +1,7 @@
 """Rules of removal: nothing that answers, may have to answer, is labelled or is being read."""
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from crossrisk.errors import PublishError
 from crossrisk.failpoints import VARIABLE
 from crossrisk.registry import Registry, locked
 from crossrisk.registry.protocol import prune_versions
-from crossrisk.registry.pruning import choose_versions, fallback_of, versions_being_read
+from crossrisk.registry.pruning import choose_versions, fallback_of, held
 
 NOW = 1_700_000_000
 
@@ -90,6 +92,25 @@ def test_a_pruning_that_ends_early_is_finished_by_the_next_holder_of_the_lock(re
 
 
 def test_a_version_that_is_being_read_is_known(registry):
-    with registry.reading(NOW + 1):
-        assert versions_being_read(registry, registry.versions()) == {NOW + 1}
-    assert versions_being_read(registry, registry.versions()) == set()
+    versions = set(registry.versions())
+    with registry.reading(NOW + 1), held(registry, registry.versions()) as unread:
+        assert unread == versions - {NOW + 1}
+    with held(registry, registry.versions()) as unread:
+        assert unread == versions
+
+
+def test_nobody_begins_to_read_what_is_being_pruned(registry):
+    finished = threading.Event()
+
+    def read():
+        with pytest.raises(PublishError, match=f"version {NOW} has just been pruned"), registry.reading(NOW):
+            pass
+        finished.set()
+
+    with locked(registry), held(registry, [NOW]):
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert not finished.wait(0.2)
+        prune_versions(registry, [NOW], {"kind": "prune", "pruned": [NOW], "version": None})
+    assert finished.wait(5)
+    reader.join()
