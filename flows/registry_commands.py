@@ -15,6 +15,7 @@ from typing import Any
 
 from crossrisk.config import Loaded, load_run
 from crossrisk.errors import CrossriskError, InputError
+from crossrisk.pages.texts import visible_text
 from crossrisk.registry import Registry, locked
 from crossrisk.registry.ledger import kind_of, versions_in
 
@@ -76,7 +77,11 @@ def _load(options: argparse.Namespace) -> tuple[Loaded, Registry]:
 
 
 def _print(options: argparse.Namespace, document: Mapping[str, Any], lines: Sequence[str]) -> None:
-    print(json.dumps({"schema_version": 1, **document}, allow_nan=False) if options.json else "\n".join(lines))
+    print(
+        json.dumps({"schema_version": 1, **document}, allow_nan=False)
+        if options.json
+        else visible_text("\n".join(lines))
+    )
 
 
 # --- history ---
@@ -246,4 +251,4 @@ def _canary(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_text(text), file=sys.stderr)
