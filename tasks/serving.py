@@ -19,7 +19,7 @@ from crossrisk.config import Loaded, check_address
 from crossrisk.errors import CrossriskError, InputError, PublishError
 from crossrisk.pages.texts import visible_text
 from crossrisk.registry import Registry, locked
-from crossrisk.registry.serving import STABLE, Serving, Way, advance, choose_way, model_name, read_serving
+from crossrisk.registry.serving import STABLE, Serving, Way, advance, choose_way, is_told, model_name, read_serving
 
 logger = logging.getLogger("crossrisk.serving")
 
@@ -40,9 +40,13 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def configure(registry: Registry, way: Way) -> Serving:
     """Write the configuration in the way that the portfolio's TOML asks for; what a death left unwritten is written.
 
+    Where nothing would change, nothing is written, and the lock not taken.
+
     Raises:
         InputError: the way would change while a version is on its way to the label.
     """
+    if is_told(registry, way):  # who may only read the registry may still ask
+        return read_serving(registry)
     with locked(registry):
         return choose_way(registry, way)
 
