@@ -57,7 +57,7 @@ def test_what_people_typed_into_the_ledger_steers_no_history(capsys):
 
 
 def test_a_finding_about_hostile_files_steers_nothing(capsys):
-    show_finding(Finding("files", None, f"differs in {STEERS}", holds=False))
+    show_finding(Finding("files", None, holds=False, said=f"differs in {STEERS}"))
     printed = capsys.readouterr().out
     assert "\\x1b]0;owned" in printed
     assert "\x1b" not in printed
