@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 import polars as pl
 from pydantic import (
@@ -452,6 +453,22 @@ class UseConfig(_Form):
     points_to_double: float = Field(default=20, gt=0)
 
 
+def check_address(server: str) -> str:
+    """The address of a server's REST interface, such as http://localhost:8501, without the slash at its end.
+
+    Raises:
+        ValueError: it is none: another scheme, no host, a port that is no number, a bracket that does not close.
+    """
+    try:
+        parts = urlsplit(server)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or not server.isprintable() or " " in server:  # urlsplit drops line ends and tabs in silence
+        raise ValueError(f"expected a server's REST address such as http://localhost:8501, got {server!r}")
+    return server.rstrip("/")
+
+
 class PublishConfig(_Form):
     """Where versions go."""
 
@@ -467,9 +484,13 @@ class PublishConfig(_Form):
     server: str | None = Field(
         default=None,
         exclude=True,
-        pattern=r"^https?://[^/\s]+(/\S*)?$",
         description="TF Serving's REST address; it is asked after each publication whether it serves the new version",
     )
+
+    @field_validator("server")
+    @classmethod
+    def _is_address(cls, server: str | None) -> str | None:
+        return None if server is None else check_address(server)
 
 
 class RetentionConfig(_Form):

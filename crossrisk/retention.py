@@ -197,7 +197,7 @@ def _cleaning(folders: Folders) -> Iterator[None]:
     """Be the only one who removes from a portfolio's work folder; what a dead one had moved away is removed first.
 
     Raises:
-        InputError: somebody else removes at this moment.
+        InputError: somebody else removes at this moment, or the trash is a link.
     """
     folders.work.mkdir(parents=True, exist_ok=True)
     with (folders.work / "clean.lock").open("a") as handle:
@@ -205,7 +205,10 @@ def _cleaning(folders: Folders) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another crossrisk clean is at work in {folders.work}; wait for it") from None
-        _empty(folders.work / "trash")
+        trash = folders.work / "trash"
+        if trash.is_symlink() or (trash.exists() and not trash.is_dir()):
+            raise InputError(f"{trash} is no folder of its own, and nothing was removed; move it away, and run again")
+        _empty(trash)
         yield
 
 
@@ -213,17 +216,35 @@ def remove_leftovers(chosen: Sequence[Leftover], folders: Folders) -> tuple[Left
     """Remove what was chosen, and say what is gone.
 
     A folder is moved away by one rename before anything in it is removed, so that no stage is ever half there; one
-    that was used after it was looked at is moved back.
+    that was used after it was looked at is moved back. Where one cannot be moved, all stay.
 
     Raises:
-        InputError: somebody else removes at this moment.
+        InputError: somebody else removes at this moment, or one lies on another disk or in a folder that may not be
+            changed.
     """
     trash = folders.work / "trash"
     with _cleaning(folders):
         trash.mkdir(exist_ok=True)
-        gone = tuple(one for one in chosen if _move_away(one, trash / uuid.uuid4().hex))
+        gone: dict[Path, Leftover] = {}
+        for one in chosen:
+            to = trash / uuid.uuid4().hex
+            try:
+                if _move_away(one, to):
+                    gone[to] = one
+            except OSError as error:
+                _move_back(gone)
+                raise InputError(
+                    f"{one.path} cannot be moved to {trash} ({error.strerror}), and nothing was removed: both must lie "
+                    "on one disk and belong to who cleans"
+                ) from error
         _empty(trash)
-    return gone
+    return tuple(gone.values())
+
+
+def _move_back(gone: Mapping[Path, Leftover]) -> None:
+    for to, one in gone.items():
+        with suppress(OSError):  # made again meanwhile: then the copy here is the one too many
+            to.rename(one.path)
 
 
 def _move_away(one: Leftover, to: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from crossrisk.config import load_run
 from crossrisk.errors import CrossriskError
+from crossrisk.pages.texts import visible_text
 from crossrisk.quiet import set_log_level
 from flows.registry_commands import AddCommand
 
@@ -60,14 +61,15 @@ def _clean(options: argparse.Namespace) -> int:
         print(json.dumps(document, allow_nan=False))
         return 0
     verb = "would be removed" if options.dry_run else "removed"
+    lines = []
     for one in gone:
         day = time.strftime("%Y-%m-%d", time.gmtime(one.used_unix_s))
-        print(f"{one.path.relative_to(folders.work)}  {verb}: {one.kind}, last used {day}, {one.megabytes:.1f} MB")
-    for path, why in chosen.kept.items():
-        print(f"{path.relative_to(folders.work)}  stays: {why}")
+        said = f"{verb}: {one.kind}, last used {day}, {one.megabytes:.1f} MB"
+        lines.append(f"{one.path.relative_to(folders.work)}  {said}")
+    lines += [f"{path.relative_to(folders.work)}  stays: {why}" for path, why in chosen.kept.items()]
     kinds = Counter(one.kind for one in gone)
     counted = ", ".join(f"{count} of kind {kind}" for kind, count in kinds.items()) or "nothing"
-    print(f"{counted} {verb}, {megabytes:.1f} MB")
+    print(visible_text("\n".join([*lines, f"{counted} {verb}, {megabytes:.1f} MB"])))
     return 0
 
 
@@ -90,9 +92,8 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _show_reproduction(result: Mapping[str, Any]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from flows.screen import open_console
+    from flows.screen import open_console, plain
 
     console = open_console()
     table = Table(title=f"{result['portfolio']}, version {result['version']}", title_style="bold")
@@ -101,16 +102,16 @@ def _show_reproduction(result: Mapping[str, Any]) -> None:
     for line in result["lines"]:
         difference = "" if line["difference"] is None else f"{line['difference']:.1e}"
         cells = (line["name"], _value_text(line["recorded"]), _value_text(line["derived"]), difference)
-        table.add_row(*map(Text, cells), "✓" if line["same"] else "✗", style=None if line["same"] else "bold")
+        table.add_row(*map(plain, cells), "✓" if line["same"] else "✗", style=None if line["same"] else "bold")
     console.print(table)
     for warning in result["warnings"]:
-        console.print(Text(f"note: {warning}"), soft_wrap=True)
+        console.print(plain(f"note: {warning}"), soft_wrap=True)
     differing = [line["name"] for line in result["lines"] if not line["same"]]
     count = len(result["lines"])
     said = f"differ: {', '.join(differing)}" if differing else f"all {count} came out again"
-    console.print(Text(said), soft_wrap=True)
+    console.print(plain(said), soft_wrap=True)
     if result["folder"]:
-        console.print(Text(f"kept     {result['folder']}"), soft_wrap=True)
+        console.print(plain(f"kept     {result['folder']}"), soft_wrap=True)
 
 
 def _value_text(value: Any) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrisk.config import load_run
-from crossrisk.errors import CrossriskError
+from crossrisk.errors import CrossriskError, InputError
 from crossrisk.pages.texts import visible_text
 from crossrisk.quiet import make_quiet, set_log_level
 from flows.care_commands import add_care_commands
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_parser().parse_args(arguments)
     before = signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
+        _refuse_unwritable(options)
         code: int = options.run(options)
         sys.stdout.flush()  # here and not in the interpreter's last breath, where nobody can answer for it
         return code
@@ -63,6 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options, type(error).__name__, str(error), CrossriskError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_unwritable(options: argparse.Namespace) -> None:
+    """Names and reasons are kept in the ledger, which is UTF-8: other bytes arrive here as lone surrogates.
+
+    Raises:
+        InputError: one of them holds some.
+    """
+    for name, flag in {"by": "--by", "requested_by": "--by", "reason": "--reason"}.items():
+        try:
+            (getattr(options, name, None) or "").encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{flag} is no UTF-8, as the ledger is; type it in a UTF-8 locale") from None
 
 
 def _exit_on_signal(number: int, _: object) -> None:
@@ -253,23 +267,28 @@ def _decide(options: argparse.Namespace) -> int:
 
 def _promote(options: argparse.Namespace) -> int:
     loaded = load_run(options.config, os.environ, overrides=options.overrides)
+    from crossrisk.registry import Registry
+    from crossrisk.registry.serving import canary_left_over
     from tasks.publish import settle_pending
 
     settled = settle_pending(loaded, options.run_id, options.decision, by=options.by, reason=options.reason)
+    registry = Registry(loaded.folders.registry)
+    left_over = canary_left_over(registry, registry.records())
     document = {
         "schema_version": 1,
         "run_id": options.run_id,
         "version": settled.version,
         "champion": settled.champion,
         "serving": settled.serving,
+        "note": left_over,
     }
     if options.json:
         print(json.dumps(document))
     else:
         said = f"published as version {settled.version}" if settled.version else "rejected; nothing was published"
         print(visible_text(f"run {options.run_id}: {said}; champion {settled.champion or 'none'}"))
-        if settled.serving:
-            print(visible_text(settled.serving))
+        for said in filter(None, (settled.serving, left_over)):
+            print(visible_text(said))
     return 0
 
 

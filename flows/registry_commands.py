@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from crossrisk.config import Loaded, load_run
 from crossrisk.errors import CrossriskError, InputError
+from crossrisk.pages.texts import visible_text
 from crossrisk.registry import Registry, locked
 from crossrisk.registry.ledger import kind_of, versions_in
+from crossrisk.registry.pruning import Pruning, choose_versions
+from crossrisk.registry.serving import labelled_versions
 
 KEEP_VERSIONS = 12
 """A year of monthly versions."""
@@ -75,8 +80,24 @@ def _load(options: argparse.Namespace) -> tuple[Loaded, Registry]:
     return loaded, Registry(loaded.folders.registry)
 
 
+def _load_published(options: argparse.Namespace) -> tuple[Loaded, Registry]:
+    """As `_load`; a portfolio that has no registry gets none by being asked about.
+
+    Raises:
+        InputError: there is none.
+    """
+    loaded, registry = _load(options)
+    if not registry.root.is_dir():
+        raise InputError(f"nothing was published yet: {registry.root} is not there; crossrisk retrain comes first")
+    return loaded, registry
+
+
 def _print(options: argparse.Namespace, document: Mapping[str, Any], lines: Sequence[str]) -> None:
-    print(json.dumps({"schema_version": 1, **document}, allow_nan=False) if options.json else "\n".join(lines))
+    print(
+        json.dumps({"schema_version": 1, **document}, allow_nan=False)
+        if options.json
+        else visible_text("\n".join(lines))
+    )
 
 
 # --- history ---
@@ -154,7 +175,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    loaded, registry = _load(options)
+    loaded, registry = _load_published(options)
     from tasks.rollback import roll_back
     from tasks.serving import follow_publication
 
@@ -170,28 +191,19 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    _, registry = _load(options)
+    _, registry = _load_published(options)
     from crossrisk.registry.protocol import prune_versions
-    from crossrisk.registry.pruning import choose_versions, held
-    from crossrisk.registry.serving import labelled_versions
+    from crossrisk.registry.pruning import held
 
-    with locked(registry):
-        registry.champion()  # a damaged registry is no place to remove from
-        present = registry.versions()
-        with held(registry, present) as unread:
-            try:
-                chosen = choose_versions(
-                    present,
-                    registry.records(),
-                    keep=options.keep,
-                    labelled=labelled_versions(registry),
-                    is_read=set(present) - unread,
-                )
-            except ValueError as error:
-                raise InputError(str(error)) from error
-            if chosen.removed and not options.dry_run:
-                record = {"kind": "prune", "version": None, "pruned": list(chosen.removed), "by": options.by.strip()}
-                prune_versions(registry, chosen.removed, {**record, "at_unix_s": int(time.time())})
+    by = options.by.strip()
+    if not by:
+        raise InputError("a pruning needs a name (--by): it is kept in the ledger")
+    # a dry run only reads, and so waits for nobody
+    with nullcontext() if options.dry_run else locked(registry), held(registry, registry.versions()) as unread:
+        chosen = _choose_pruned(registry, options.keep, unread)
+        if chosen.removed and not options.dry_run:
+            record = {"kind": "prune", "version": None, "pruned": list(chosen.removed), "by": by}
+            prune_versions(registry, chosen.removed, {**record, "at_unix_s": int(time.time())})
     verb = "would be removed" if options.dry_run else "removed"
     lines = [f"{version}  {verb}" for version in chosen.removed]
     lines += [f"{version}  stays: {why}" for version, why in chosen.kept.items()]
@@ -199,13 +211,32 @@ def _prune(options: argparse.Namespace) -> int:
     return 0
 
 
+def _choose_pruned(registry: Registry, keep: int, unread: Collection[int]) -> Pruning:
+    registry.champion()  # a damaged registry is no place to remove from
+    present = registry.versions()
+    try:
+        return choose_versions(
+            present,
+            registry.records(),
+            keep=keep,
+            labelled=labelled_versions(registry),
+            is_read=set(present) - set(unread),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
 # --- serving, canary ---
 
 
 def _serving(options: argparse.Namespace) -> int:
-    loaded, registry = _load(options)
-    from crossrisk.registry.serving import canary_name, config_path, model_name, running_canary
+    loaded, registry = _load_published(options)
+    from crossrisk.registry.serving import canary_left_over, canary_name, config_path, model_name, running_canary
     from tasks.serving import WAIT_S, advance_unasked, bring_in, configure
+
+    timeout_s = WAIT_S if options.timeout is None else options.timeout
+    if not (math.isfinite(timeout_s) and timeout_s > 0):
+        raise InputError(f"expected --timeout to be a number of seconds above 0, got {timeout_s:g}")
 
     serving = configure(registry, loaded.portfolio.publish.serving)
     if options.advance:
@@ -214,9 +245,10 @@ def _serving(options: argparse.Namespace) -> int:
         server = options.server or loaded.portfolio.publish.server
         if not server:
             raise InputError("--server needs a URL here: publish.server is not set in the portfolio's TOML")
-        serving = bring_in(registry, server, timeout_s=options.timeout or WAIT_S, say=_say)
-    canary = running_canary(registry, registry.records())
-    document = {"portfolio": loaded.portfolio.name, **serving.to_json(), "canary": canary}
+        serving = bring_in(registry, server, timeout_s=timeout_s, say=_say)
+    records = registry.records()
+    canary, left_over = running_canary(registry, records), canary_left_over(registry, records)
+    document = {"portfolio": loaded.portfolio.name, **serving.to_json(), "canary": canary, "note": left_over}
     lines = [f"{model_name(registry)} ({serving.way}): stable is {serving.stable or 'none yet'}"]
     if serving.arriving:
         lines.append(f"{serving.arriving} is arriving: stable moves once a server has loaded it (--server URL)")
@@ -224,6 +256,8 @@ def _serving(options: argparse.Namespace) -> int:
         lines.append(f"{serving.leaving} stays loaded until the next publication")
     if canary:
         lines.append(f"{canary_name(registry)}: {canary}")
+    if left_over:
+        lines.append(left_over)
     if serving.stable:
         lines.append(f"configuration: {config_path(registry)}")
     _print(options, document, lines)
@@ -231,7 +265,7 @@ def _serving(options: argparse.Namespace) -> int:
 
 
 def _canary(options: argparse.Namespace) -> int:
-    _, registry = _load(options)
+    _, registry = _load_published(options)
     from tasks.canary import begin_canary, end_canary
 
     if options.end:
@@ -246,4 +280,4 @@ def _canary(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(visible_text(text), file=sys.stderr)

@@ -24,7 +24,7 @@ from crossrisk.registry import digest_tree
 from crossrisk.reproduction import Line, code_warning, compare_recorded, stage_warning
 from crossrisk.retention import REPRODUCING
 from crossrisk.runs import alive
-from crossrisk.store import Stage, digest_file, digest_of
+from crossrisk.store import Stage, digest_file, digest_of, make_private
 from flows.retrain import make_comparison
 from tasks.features import PLAN
 from tasks.past import Past, lay_out, read_past
@@ -63,7 +63,7 @@ def reproduce(config: str, version: int, keep: str = "", overrides: list[str] | 
     loaded = load_run(config, os.environ, overrides=overrides or [])
     past = read_past(loaded, version)
     with _folder(loaded.folders, keep) as folder:
-        made = make_comparison(Unrecorded(), lay_out(past, loaded, folder))
+        made = make_comparison(Unrecorded(), lay_out(past, loaded, folder, may_link=not keep))
         lines = _compare(past, made.stages)
     return {
         "schema_version": 1,
@@ -80,11 +80,7 @@ def reproduce(config: str, version: int, keep: str = "", overrides: list[str] | 
 def _folder(folders: Folders, keep: str) -> Iterator[Path]:
     """Where the steps work; below the portfolio's own work, because rows of customers lie there meanwhile."""
     if keep:
-        kept = Path(keep)
-        if kept.exists() and any(kept.iterdir()):
-            raise InputError(f"--keep {kept} is not empty; name a folder that is, or none that is there")
-        kept.mkdir(parents=True, exist_ok=True)
-        yield kept
+        yield _empty_folder(Path(keep))
         return
     (folders.work / REPRODUCING).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=folders.work / REPRODUCING))
@@ -93,6 +89,19 @@ def _folder(folders: Folders, keep: str) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def _empty_folder(kept: Path) -> Path:
+    """A folder for its owner alone: copies of customers' rows stay in it."""
+    try:
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(kept.iterdir()):
+            raise InputError(f"--keep {kept} is not empty; name a folder that is, or none that is there")
+        return make_private(kept)
+    except OSError as error:
+        raise InputError(
+            f"--keep {kept} is no folder to work in ({error.strerror}); name an empty one, or none that is there"
+        ) from error
 
 
 def _compare(past: Past, stages: Mapping[str, Stage]) -> list[Line]:

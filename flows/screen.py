@@ -30,9 +30,9 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(width=WIDTH_OF_PIPES, highlight=False)
 
 
-def plain(text: str) -> Text:
+def plain(text: str, style: str = "") -> Text:
     """Text from outside: no markup of rich, nothing that steers the terminal."""
-    return Text(visible_text(text))
+    return Text(visible_text(text), style=style)
 
 
 def show_result(result: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ def show_history(portfolio: str, lines: Sequence[Mapping[str, str]], champion: i
     table.add_column("why")
     for line in lines:
         is_champion = champion is not None and line["version"] == str(champion)
-        cells = (Text(line[name]) for name in ("when", "as of", "what", "version", "who", "why"))
+        cells = (plain(line[name]) for name in ("when", "as of", "what", "version", "who", "why"))
         table.add_row(*cells, style="bold" if is_champion else None)
     open_console().print(table)
 
@@ -97,5 +97,5 @@ def show_finding(finding: Finding) -> None:
     """Print one check of a registry, as it is made."""
     sign = "✓" if finding.holds else "✗"
     about = f" {finding.version}" if finding.version else ""
-    style = None if finding.holds else "bold"
-    open_console().print(Text(f"{sign} {finding.what}{about}: {finding.said}", style=style or ""), soft_wrap=True)
+    style = "" if finding.holds else "bold"
+    open_console().print(plain(f"{sign} {finding.what}{about}: {finding.said}", style), soft_wrap=True)

@@ -80,16 +80,18 @@ def read_past(loaded: Loaded, version: int) -> Past:
     )
 
 
-def lay_out(past: Past, loaded: Loaded, folder: Path) -> Loaded:
+def lay_out(past: Past, loaded: Loaded, folder: Path, *, may_link: bool = True) -> Loaded:
     """Put everything into a folder as it was before the run that made the version: data, registry, and an empty work.
 
-    Data are linked where the file system allows it, else copied; whoever removes the folder removes no data.
+    Data are linked where they may be and the file system allows it, else copied: whoever removes the folder removes
+    no data. Where the folder stays they may not: an edit there would be one of the original.
     """
     folders = Folders(
         data_root=folder / "data", work=folder / "work", registry=folder / "registry", config=loaded.folders.config
     )
     for name in dict.fromkeys(entry["path"] for entry in past.manifest["input"]):
-        _link_or_copy((loaded.folders.data_root / name).resolve(), folders.data_root / name)
+        place = _link_or_copy if may_link else _copy
+        place((loaded.folders.data_root / name).resolve(), folders.data_root / name)
     _lay_out_registry(past, Registry(loaded.folders.registry), Registry(folders.registry))
     return Loaded(past.portfolio, folders)
 
@@ -112,12 +114,17 @@ def _lay_out_registry(past: Past, now: Registry, then: Registry) -> None:
             shutil.copyfile(path, splits / path.name)
 
 
+def _copy(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, to)
+
+
 def _link_or_copy(file: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(file, to)
     except OSError:  # another file system, or the file is another user's
-        shutil.copyfile(file, to)
+        _copy(file, to)
 
 
 # --- manifest and ledger ---

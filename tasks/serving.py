@@ -14,12 +14,12 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
 
-from crossrisk.config import Loaded
+from crossrisk.config import Loaded, check_address
 from crossrisk.errors import CrossriskError, InputError, PublishError
+from crossrisk.pages.texts import visible_text
 from crossrisk.registry import Registry, locked
-from crossrisk.registry.serving import STABLE, Serving, Way, advance, choose_way, model_name, read_serving
+from crossrisk.registry.serving import STABLE, Serving, Way, advance, choose_way, is_told, model_name, read_serving
 
 logger = logging.getLogger("crossrisk.serving")
 
@@ -40,9 +40,13 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def configure(registry: Registry, way: Way) -> Serving:
     """Write the configuration in the way that the portfolio's TOML asks for; what a death left unwritten is written.
 
+    Where nothing would change, nothing is written, and the lock not taken.
+
     Raises:
         InputError: the way would change while a version is on its way to the label.
     """
+    if is_told(registry, way):  # who may only read the registry may still ask
+        return read_serving(registry)
     with locked(registry):
         return choose_way(registry, way)
 
@@ -92,7 +96,7 @@ def bring_in(registry: Registry, server: str, *, timeout_s: float = WAIT_S, say:
 def follow_publication(loaded: Loaded, *, timeout_s: float = WAIT_S) -> str | None:
     """After a publication: what became of it on the portfolio's server, in words; None where none is configured.
 
-    A server that does not follow is a warning, for the version is published and whole.
+    A server that does not follow is a warning, whatever the cause, for the version is published and whole.
     """
     registry, publish = Registry(loaded.folders.registry), loaded.portfolio.publish
     try:
@@ -101,8 +105,8 @@ def follow_publication(loaded: Loaded, *, timeout_s: float = WAIT_S) -> str | No
         if publish.server is None:
             return None
         serving = bring_in(registry, publish.server, timeout_s=timeout_s)
-    except CrossriskError as error:
-        said = f"published, but {error}"
+    except (CrossriskError, ValueError, OSError) as error:
+        said = visible_text(f"published, but {error}")  # a server's words, on their way into a log
         logger.warning(said)
         return said
     return f"{publish.server} serves version {serving.stable} as {STABLE}"
@@ -112,10 +116,10 @@ def follow_publication(loaded: Loaded, *, timeout_s: float = WAIT_S) -> str | No
 
 
 def _address(server: str) -> str:
-    parts = urlsplit(server)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InputError(f"expected a server's REST address such as http://localhost:8501, got {server!r}")
-    return server.rstrip("/")
+    try:
+        return check_address(server)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _await(why_not: Callable[[], str | None], timeout_s: float, say: Say) -> None:
@@ -129,7 +133,7 @@ def _await(why_not: Callable[[], str | None], timeout_s: float, say: Say) -> Non
         if time.monotonic() > deadline:
             raise PublishError(f"{reason}; waited for {timeout_s:.0f} s. Mend that, then: crossrisk serving --server")
         if reason != said:
-            say(reason)
+            say(visible_text(reason))
             said = reason
         time.sleep(ASK_EVERY_S)
 
@@ -165,7 +169,7 @@ def _why_not_named(url: str, version: int) -> str | None:
         return fault
     try:
         named = int(answer["model_spec"]["version"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return f"{url} answers {_short(answer)}, which are no metadata of TF Serving"
     return None if named == version else f"{url}: still version {named}"
 
@@ -173,22 +177,32 @@ def _why_not_named(url: str, version: int) -> str | None:
 def _ask(url: str) -> tuple[Any, str]:
     """What a server answers, and why there is no answer where there is none (then None)."""
     try:
-        with _OPENER.open(url, timeout=ANSWER_S) as response:
-            return json.loads(response.read(LONGEST_ANSWER)), ""
-    except urllib.error.HTTPError as error:
-        with error:
-            return None, f"{url}: {_error_text(error.read(LONGEST_ANSWER)) or f'HTTP {error.code}'}"
-    except (ValueError, HTTPException):
+        code, body = _fetch(url)
+        if code is not None:
+            return None, f"{url}: {_error_text(body) or f'HTTP {code}'}"
+        answer = json.loads(body)
+    except (ValueError, RecursionError, HTTPException):
         return None, f"{url} answers with something that is no JSON: is it TF Serving's REST port?"
     except OSError as error:
         return None, f"{url} does not answer: {getattr(error, 'reason', None) or error}"
+    return answer, f"{url} answers null, which is nothing that TF Serving says"
+
+
+def _fetch(url: str) -> tuple[int | None, bytes]:
+    """The code of an error, None for an answer, and the body of either."""
+    try:
+        with _OPENER.open(url, timeout=ANSWER_S) as response:
+            return None, response.read(LONGEST_ANSWER)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(LONGEST_ANSWER)
 
 
 def _error_text(body: bytes) -> str:
     """The server's own words; TF Serving puts them under `error`."""
     try:
         return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body.decode("utf-8", errors="replace").strip()[:200]
 
 

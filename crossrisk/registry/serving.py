@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from crossrisk.errors import InputError, PublishError
 from crossrisk.registry.layout import SCHEMA_VERSION, Registry, read_object
 from crossrisk.registry.ledger import Record, kind_of, versions_in
-from crossrisk.store import write_json, write_text
+from crossrisk.store import canonical_json, write_text
 
 STABLE = "stable"
 """The label that clients ask for."""
@@ -54,8 +54,8 @@ class Serving:
 
 
 def model_name(registry: Registry) -> str:
-    """Under which the champion is asked for: the portfolio's."""
-    return registry.root.resolve().name
+    """Under which the champion is asked for: the portfolio's, also where its folder is a link to another."""
+    return registry.root.name
 
 
 def canary_name(registry: Registry) -> str:
@@ -112,6 +112,17 @@ def choose_way(registry: Registry, way: Way) -> Serving:
     return _write(registry, replace(before, way=way))
 
 
+def is_told(registry: Registry, way: Way) -> bool:
+    """Whether writing the configuration in that way would change nothing, and nobody left or does anything half.
+
+    Needs no lock and writes nothing: what changes meanwhile is written by who changes it.
+    """
+    if registry.intent.exists():
+        return False
+    _, files = _settled(registry, replace(read_serving(registry), way=way))
+    return all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in files.items())
+
+
 def advance(registry: Registry, version: int) -> Serving:
     """The second step: the label moves to the version that arrived; the one before stays loaded. Needs the lock.
 
@@ -151,15 +162,24 @@ def _state_path(registry: Registry) -> Path:
 
 
 def _write(registry: Registry, serving: Serving) -> Serving:
+    settled, files = _settled(registry, serving)
+    for path, text in files.items():
+        write_text(path, text)
+    return settled
+
+
+def _settled(registry: Registry, serving: Serving) -> tuple[Serving, dict[Path, str]]:
+    """What a server should be told, and the files that tell it: state first."""
     records = registry.records()
     published = versions_in(records)
     if published:
         serving = settle_state(serving, champion=max(published), present=registry.versions())
-    write_json(_state_path(registry), {"schema_version": SCHEMA_VERSION, **serving.to_json()})
+    state = {"schema_version": SCHEMA_VERSION, **serving.to_json()}
+    files = {_state_path(registry): canonical_json(state, indent=1) + "\n"}
     if published:  # before that there is no base path, and one that is missing stops a server from reading any other
         has_canary = running_canary(registry, records) is not None
-        write_text(config_path(registry), config_text(registry, serving, has_canary=has_canary))
-    return serving
+        files[config_path(registry)] = config_text(registry, serving, has_canary=has_canary)
+    return serving, files
 
 
 # --- canary ---
@@ -172,6 +192,27 @@ def running_canary(registry: Registry, records: Sequence[Record]) -> int | None:
         return None
     number = int(lines[-1]["canary"])
     return number if (registry.canary / str(number)).is_dir() else None
+
+
+def canary_left_over(registry: Registry, records: Sequence[Record]) -> str | None:
+    """That the challenger on trial waits for nobody any more, what became of it, and the next move; else None."""
+    number = running_canary(registry, records)
+    if number is None:
+        return None
+    run_id = next(str(record["run_id"]) for record in reversed(records) if record.get("canary") == number)
+    if (registry.pending / run_id).is_dir():
+        return None
+    ruled = [record for record in records if kind_of(record) == "ruling" and record["run_id"] == run_id]
+    if not ruled:
+        became = "gave way to a later decision"
+    elif ruled[-1].get("version"):
+        became = f"was published as version {ruled[-1]['version']}"
+    else:
+        became = "was rejected"
+    return (
+        f"canary {number} is still on trial, though its challenger, of run {run_id}, {became}; end it: "
+        "crossrisk canary CONFIG --end --by NAME"
+    )
 
 
 # --- the file ---

@@ -1,5 +1,6 @@
 """Rules of retention: what is old and needed by nobody goes, whole; everything else stays."""
 
+import errno
 import fcntl
 import json
 import os
@@ -224,6 +225,33 @@ def test_two_never_remove_at_once(loaded):
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another crossrisk clean"):
             remove_leftovers((), loaded.folders)
+
+
+@pytest.mark.parametrize("as_link", [True, False])
+def test_a_trash_that_is_a_link_or_a_file_is_refused_and_nothing_goes(loaded, tmp_path, as_link):
+    folder, trash = a_stage(loaded, "old", days=60), loaded.folders.work / "trash"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").write_text("kept")
+    trash.symlink_to(tmp_path / "elsewhere") if as_link else trash.write_text("a file")
+    with pytest.raises(InputError, match="nothing was removed; move it away"):
+        clean(loaded)
+    assert (folder / STAGE).exists()
+    assert (tmp_path / "elsewhere" / "precious").exists()
+
+
+def test_where_one_cannot_be_moved_nothing_is_removed(loaded, monkeypatch):
+    stages = [a_stage(loaded, key, days=60) for key in ("a", "b", "c")]
+    last, rename = max(stages), Path.rename
+
+    def refuse(path, to):
+        if path == last:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(InputError, match=r"Invalid cross-device link.*nothing was removed"):
+        clean(loaded)
+    assert all((folder / STAGE).exists() for folder in stages)
 
 
 # --- the command ---

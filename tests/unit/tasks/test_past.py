@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 
 import pytest
 from builders import TOML, portfolio
@@ -10,6 +11,7 @@ from registries import enter, publish
 from crossrisk.config import load_portfolio
 from crossrisk.errors import InputError, PublishError
 from crossrisk.registry import Registry
+from flows.reproduce import _folder
 from tasks.past import lay_out, read_past
 
 FIRST, SECOND = 1_700_000_000, 1_700_000_001
@@ -164,3 +166,22 @@ def test_where_another_run_has_written_over_the_versions_own_it_is_said(loaded):
     assert past.bound_by == before
     assert "as of 2024-12-31 is no longer the version's own" in past.notes[0]
     assert "bound by that of 2024-11-30" in past.notes[0]
+
+
+def test_data_in_a_folder_that_stays_are_no_links_to_the_originals(loaded, tmp_path):
+    a_version(loaded)
+    laid_out = lay_out(read_past(loaded, FIRST), loaded, tmp_path / "then", may_link=False)
+    (laid_out.folders.data_root / "loans.parquet").write_bytes(b"edited")
+    assert (loaded.folders.data_root / "loans.parquet").read_bytes() == DATA
+
+
+def test_a_folder_to_keep_is_private_and_what_is_no_empty_folder_is_refused(loaded, tmp_path):
+    with _folder(loaded.folders, str(tmp_path / "kept")) as kept:
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(InputError, match=r"no folder to work in .*name an empty one"),
+        _folder(loaded.folders, str(tmp_path / "file")),
+    ):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"

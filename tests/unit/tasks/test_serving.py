@@ -1,20 +1,23 @@
 """Rules of asking a server: in its own words, with an end to the waiting, and never against a publication."""
 
+import json
 import socket
 import threading
 from types import SimpleNamespace
 
 import pytest
+from builders import portfolio
 from registries import publish
 from serving_server import ModelServer, rest
 
-from crossrisk.errors import InputError, PublishError
+from crossrisk.errors import ConfigError, InputError, PublishError
 from crossrisk.registry import Registry, locked
 from crossrisk.registry.serving import STABLE, Serving, choose_way, config_path, read_serving
 from tasks import serving as task
 from tasks.serving import advance_unasked, bring_in, configure, follow_publication
 
 NOW = 1_700_000_000
+NO_ADDRESS = ["http://[bad", "http://host:port", "http://:8501", "http://host:99999", "http://ho\nst"]
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +102,13 @@ def test_a_server_that_is_not_there_is_named(registry):
 
 
 @pytest.mark.parametrize(
-    "answer", [b"HTTP/1.0 200 OK\r\n\r\nhello", b"HTTP/1.0 200 OK\r\n\r\n[1]", b"\x00\x00grpc\r\n"]
-)
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\nhello", b"HTTP/1.0 200 OK\r\n\r\n[1]", b"\x00\x00grpc\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nnull", b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nff\r\ncut off",
+    ],
+)  # fmt: skip
 def test_an_answer_that_is_not_tf_servings_is_told_and_not_believed(registry, answer):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -117,13 +125,13 @@ def test_an_answer_that_is_not_tf_servings_is_told_and_not_believed(registry, an
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(PublishError, match=r"no JSON|no status of TF Serving"):
+        with pytest.raises(PublishError, match=r"no JSON|no status of TF Serving|answers null"):
             bring_in(registry, url, timeout_s=0.05)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)
 
 
-@pytest.mark.parametrize("server", ["file:///etc/passwd", "localhost:8501", "ftp://host", "http://"])
+@pytest.mark.parametrize("server", ["file:///etc/passwd", "localhost:8501", "ftp://host", "http://", *NO_ADDRESS])
 def test_only_http_addresses_are_asked(registry, server):
     with pytest.raises(InputError, match="REST address"):
         bring_in(registry, server)
@@ -160,6 +168,22 @@ def test_a_server_that_does_not_follow_is_a_warning_and_no_failure(specific):
     said = follow_publication(loaded(specific, server="http://127.0.0.1:1", way="specific"), timeout_s=0.05)
     assert said.startswith("published, but http://127.0.0.1:1/v1/models/cards/versions/1700000001 does not answer")
     assert specific.champion().version == NOW + 1
+
+
+@pytest.mark.parametrize("fault", [ValueError("Invalid IPv6 URL"), OSError(5, "Input/output error")])
+def test_no_failure_of_asking_becomes_a_failure_of_the_publication(specific, monkeypatch, fault):
+    def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(task, "bring_in", fail)
+    said = follow_publication(loaded(specific, server="http://localhost:8501", way="specific"))
+    assert said == f"published, but {fault}"
+
+
+@pytest.mark.parametrize("server", NO_ADDRESS)
+def test_an_address_that_cannot_be_parsed_is_refused_with_the_config(tmp_path, server):
+    with pytest.raises(ConfigError, match="REST address"):
+        portfolio(tmp_path, overrides=(f"publish.server={json.dumps(server)}",))
 
 
 def test_a_way_that_cannot_change_now_is_a_warning_and_no_failure(specific):
