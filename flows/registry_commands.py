@@ -20,7 +20,8 @@ from crossrisk.errors import CrossriskError, InputError
 from crossrisk.pages.texts import visible_text
 from crossrisk.registry import Registry, locked
 from crossrisk.registry.ledger import kind_of, versions_in
-from crossrisk.registry.pruning import Pruning, choose_versions
+from crossrisk.registry.protocol import prune_versions
+from crossrisk.registry.pruning import Pruning, choose_versions, held
 from crossrisk.registry.serving import labelled_versions
 
 KEEP_VERSIONS = 12
@@ -192,9 +193,6 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _prune(options: argparse.Namespace) -> int:
     _, registry = _load_published(options)
-    from crossrisk.registry.protocol import prune_versions
-    from crossrisk.registry.pruning import held
-
     by = options.by.strip()
     if not by:
         raise InputError("a pruning needs a name (--by): it is kept in the ledger")
