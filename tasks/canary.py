@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from crossrisk.artefacts import refuse_links
 from crossrisk.errors import InputError, PublishError
 from crossrisk.registry import Registry, digest_tree, locked, staging_folder
-from crossrisk.registry.layout import COMPANIONS, MODEL, SCHEMA_VERSION
-from crossrisk.registry.ledger import Record, kind_of
+from crossrisk.registry.layout import COMPANIONS, MODEL
+from crossrisk.registry.ledger import SCHEMA_VERSION, Record, kind_of
 from crossrisk.registry.pending import Bundle, find_pending
 from crossrisk.registry.protocol import enter_record
 from crossrisk.registry.serving import canary_name, running_canary, write_configuration

@@ -15,11 +15,9 @@ from typing import Any
 
 from crossrisk.artefacts import refuse_foreign_names, refuse_links
 from crossrisk.errors import PublishError
-from crossrisk.registry.ledger import Record, read_ledger, versions_in
+from crossrisk.registry.ledger import Record, read_ledger, refuse_newer, versions_in
 from crossrisk.store import digest_file, read_json
 
-SCHEMA_VERSION = 2
-"""Of manifests, pointer and intent. Those of the first release say 1 and lack `identity` and the golden batch."""
 FIRST_VERSION, LAST_VERSION = 1_000_000_000, 9_999_999_999
 """Ten digits: within them the order of names is the order of numbers. 2001 to 2286 as Unix seconds."""
 MODEL, COMPANIONS = "model", "companions"
@@ -236,12 +234,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise PublishError(f"{path} is no JSON: {error}; restore it from a backup") from error
     if not isinstance(document, dict):
         raise PublishError(f"{path}: expected a JSON object, found {type(document).__name__}; restore it from a backup")
-    written = document.get("schema_version", 1)
-    if not isinstance(written, int) or written > SCHEMA_VERSION:
-        raise PublishError(
-            f"{path} has schema_version {written}, this release reads up to {SCHEMA_VERSION}: a newer release wrote "
-            "it; upgrade crossrisk"
-        )
+    refuse_newer(document, str(path))
     return document
 
 

@@ -18,7 +18,8 @@ from crossrisk.errors import PublishError
 from crossrisk.store import canonical_json
 
 SCHEMA_VERSION = 2
-"""Of a line. Lines of the first release carry no number and no kind, and are read as they are."""
+"""Of lines, manifests, pointer and intent. Those of the first release are read as they are: lines without a kind, manifests
+without `identity` and golden batch, a pointer without a head."""
 GENESIS = "0" * 64
 TORN = "ledger.torn"
 """beside the ledger: what was removed from its end"""
@@ -74,13 +75,18 @@ def _checked(ledger: Path, number: int, text: bytes, previous: str) -> Record:
         ) from error
     if not holds or record["previous"] != previous:
         raise PublishError(f"{ledger} line {number} was changed after it was written; restore the ledger from a backup")
-    written = record.get("schema_version", 1)
+    refuse_newer(record, f"{ledger} line {number}")
+    return record
+
+
+def refuse_newer(document: Mapping[str, Any], where: str) -> None:
+    """Raise PublishError where a newer release wrote something of a registry."""
+    written = document.get("schema_version", 1)
     if not isinstance(written, int) or written > SCHEMA_VERSION:
         raise PublishError(
-            f"{ledger} line {number} has schema_version {written}, this release reads up to {SCHEMA_VERSION}: "
-            "a newer release wrote it; upgrade crossrisk"
+            f"{where} has schema_version {written}, this release reads up to {SCHEMA_VERSION}: a newer release wrote "
+            "it; upgrade crossrisk"
         )
-    return record
 
 
 def append_ledger(ledger: Path, record: Mapping[str, Any]) -> Record:

@@ -28,7 +28,6 @@ from crossrisk.registry.layout import (
     FIRST_VERSION,
     LAST_VERSION,
     MODEL,
-    SCHEMA_VERSION,
     Champion,
     Registry,
     digest_tree,
@@ -36,6 +35,7 @@ from crossrisk.registry.layout import (
     read_intent,
     read_object,
 )
+from crossrisk.registry.ledger import SCHEMA_VERSION
 from crossrisk.store import digest_file, make_private, write_json
 
 logger = logging.getLogger("crossrisk.registry")

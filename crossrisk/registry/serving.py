@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from crossrisk.errors import InputError, PublishError
-from crossrisk.registry.layout import SCHEMA_VERSION, Registry, read_object
-from crossrisk.registry.ledger import Record, kind_of, versions_in
+from crossrisk.registry.layout import Registry, read_object
+from crossrisk.registry.ledger import SCHEMA_VERSION, Record, kind_of, versions_in
 from crossrisk.store import canonical_json, write_text
 
 STABLE = "stable"

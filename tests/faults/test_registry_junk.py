@@ -14,8 +14,7 @@ from crossrisk.errors import InputError, PublishError
 from crossrisk.failpoints import VARIABLE
 from crossrisk.registry import Registry, locked
 from crossrisk.registry.audit import check_registry, check_version, kept_versions
-from crossrisk.registry.layout import SCHEMA_VERSION
-from crossrisk.registry.ledger import append_ledger
+from crossrisk.registry.ledger import SCHEMA_VERSION, append_ledger
 from crossrisk.registry.protocol import prune_versions
 from crossrisk.registry.pruning import choose_versions, held
 from crossrisk.store import canonical_json
