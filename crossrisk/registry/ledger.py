@@ -18,8 +18,8 @@ from crossrisk.errors import PublishError
 from crossrisk.store import canonical_json
 
 SCHEMA_VERSION = 2
-"""Of lines, manifests, pointer and intent. Those of the first release are read as they are: lines without a kind, manifests
-without `identity` and golden batch, a pointer without a head."""
+"""Of lines, manifests, pointer and intent. Those of the first release are read as they are: lines without a kind,
+manifests without `identity` and golden batch, a pointer without a head."""
 GENESIS = "0" * 64
 TORN = "ledger.torn"
 """beside the ledger: what was removed from its end"""
