@@ -51,7 +51,11 @@ class Served:
         found = self.api.get(f"/deployments/name/{deployment}").json()
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at.isoformat()}} if at else None
         body = {"parameters": parameters, **({"state": state} if state else {})}
-        made = self.api.post(f"/deployments/{found['id']}/create_flow_run", json=body)
+        for _ in range(10):  # SQLite is locked now and then, and the server says 503: Prefect's own client asks again
+            made = self.api.post(f"/deployments/{found['id']}/create_flow_run", json=body)
+            if made.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         made.raise_for_status()
         return made.json()["id"]
 
