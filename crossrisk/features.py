@@ -144,6 +144,11 @@ class FeaturePlan(_Plain):
         """Names of the columns of the encoded matrix, in order."""
         return tuple(_output_names(self))
 
+    @property
+    def features_of_outputs(self) -> tuple[str, ...]:
+        """For each of `outputs` the row-wise feature that it was made of: what a reason is named by."""
+        return tuple(_features_of_outputs(self))
+
 
 def missing_flag(column: str) -> str:
     """Name of the output that says the column was missing."""
@@ -165,6 +170,13 @@ def _output_names(plan: FeaturePlan) -> Iterator[str]:
         if category.missing_slot:
             yield missing_flag(category.column)
         yield other_slot(category.column)
+
+
+def _features_of_outputs(plan: FeaturePlan) -> Iterator[str]:
+    for numeric in plan.numerics:
+        yield from [numeric.column] * (2 if numeric.flag else 1)
+    for category in plan.categories:
+        yield from [category.column] * (len(category.levels) + category.missing_slot + 1)
 
 
 # --- row-wise part: raw columns -> features ---

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossrisk.config import Portfolio
-from crossrisk.registry.ledger import kind_of, versions_in
+from crossrisk.registry.ledger import champion_in, kind_of
 from crossrisk.store import digest_of
 
 Record = Mapping[str, Any]
@@ -39,7 +39,7 @@ def find_decision(records: Sequence[Record], question: str) -> Record | None:
     What published stands for good: a retry must not publish again what was taken back since. What did not stands while
     the champion is the one that it was compared with: after that the question is another.
     """
-    champion = max(versions_in(records), default=None)
+    champion = champion_in(records)
     answers = [record for record in records if kind_of(record) == "decision" and record.get("question") == question]
     standing = [
         answer

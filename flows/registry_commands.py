@@ -19,7 +19,7 @@ from crossrisk.config import Loaded, load_run
 from crossrisk.errors import CrossriskError, InputError
 from crossrisk.pages.texts import visible_text
 from crossrisk.registry import Registry, locked
-from crossrisk.registry.ledger import kind_of, versions_in
+from crossrisk.registry.ledger import champion_in, kind_of, signed
 from crossrisk.registry.protocol import prune_versions
 from crossrisk.registry.pruning import Pruning, choose_versions, held
 from crossrisk.registry.serving import labelled_versions
@@ -112,13 +112,8 @@ def _history(options: argparse.Namespace) -> int:
     else:
         from flows.screen import show_history
 
-        show_history(loaded.portfolio.name, [history_line(record) for record in records], champion_of(records))
+        show_history(loaded.portfolio.name, [history_line(record) for record in records], champion_in(records))
     return 0
-
-
-def champion_of(records: Sequence[Mapping[str, Any]]) -> int | None:
-    """The version in production, as the ledger has it."""
-    return max(versions_in(records), default=None)
 
 
 def history_line(record: Mapping[str, Any]) -> dict[str, str]:
@@ -193,9 +188,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 def _prune(options: argparse.Namespace) -> int:
     _, registry = _load_published(options)
-    by = options.by.strip()
-    if not by:
-        raise InputError("a pruning needs a name (--by): it is kept in the ledger")
+    by = signed(options.by, "a pruning")
     # a dry run only reads, and so waits for nobody
     with nullcontext() if options.dry_run else locked(registry), held(registry, registry.versions()) as unread:
         chosen = _choose_pruned(registry, options.keep, unread)

@@ -20,14 +20,13 @@ from crossrisk.config import Folders, load_run
 from crossrisk.errors import InputError
 from crossrisk.provenance import code_version
 from crossrisk.quiet import make_quiet
-from crossrisk.registry import digest_tree
 from crossrisk.reproduction import Line, code_warning, compare_recorded, stage_warning
 from crossrisk.retention import REPRODUCING
 from crossrisk.runs import alive
-from crossrisk.store import Stage, digest_file, digest_of, make_private
+from crossrisk.store import Stage, make_private
 from flows.retrain import make_comparison
-from tasks.features import PLAN
 from tasks.past import Past, lay_out, read_past
+from tasks.publish import identify
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,21 +107,13 @@ def _compare(past: Past, stages: Mapping[str, Stage]) -> list[Line]:
     """Metrics first, then what the version is; parts that the first release did not record are left out."""
     manifest, compared = past.manifest, stages["compared"].facts
     contender = manifest["contender"]
-    recorded = {name: manifest["identity_of"][name] for name in _PARTS} if "identity_of" in manifest else {}
-    parts = {
-        "input": digest_of(stages["ingest"].facts["files"]),
-        "plan": digest_file(stages["plan"].folder / PLAN),
-        "weights": digest_of(digest_tree(stages["calibrated"].folder / contender)),
-    }
+    parts = identify(stages, contender)
+    recorded = {name: manifest["identity_of"][name] for name in parts} if "identity_of" in manifest else {}
     return [
         *compare_recorded(manifest["metrics"], compared["metrics"].get(contender, {})),
         *compare_recorded({"challenger": contender}, {"challenger": compared["challenger"]}),
         *compare_recorded(recorded, {name: parts[name] for name in recorded}),
     ]
-
-
-_PARTS = ("input", "plan", "weights")
-"""of a version's identity; its config is not derived, it is what the others are derived from"""
 
 
 def _warnings(past: Past, stages: Mapping[str, Stage]) -> list[str]:

@@ -8,7 +8,6 @@ Clock and names arrive as arguments.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from crossrisk.artefacts import refuse_links
 from crossrisk.errors import InputError, PublishError
 from crossrisk.registry import Registry, digest_tree, locked, staging_folder
 from crossrisk.registry.layout import COMPANIONS, MODEL
-from crossrisk.registry.ledger import SCHEMA_VERSION, Record, kind_of
+from crossrisk.registry.ledger import SCHEMA_VERSION, Record, kind_of, signed
 from crossrisk.registry.pending import Bundle, find_pending
-from crossrisk.registry.protocol import enter_record
+from crossrisk.registry.protocol import enter_record, sync_folder, sync_tree
 from crossrisk.registry.serving import canary_name, running_canary, write_configuration
 from crossrisk.store import write_json
 from tasks.publish import verify_bundle
@@ -52,7 +51,7 @@ def begin_canary(registry: Registry, run_id: str, *, by: str, now: float) -> Can
         InputError: no name, nothing pending under that run, no champion yet, or there is a canary already.
         PublishError: the challenger is not what was verified, or does not answer as it did.
     """
-    _require_name(by)
+    by = signed(by, "a canary")
     with locked(registry):
         records = registry.records()
         _sweep(registry, records)
@@ -77,7 +76,7 @@ def end_canary(registry: Registry, *, by: str, now: float) -> Canary:
     Raises:
         InputError: no name, or there is no canary.
     """
-    _require_name(by)
+    by = signed(by, "a canary")
     with locked(registry):
         records = registry.records()
         number = running_canary(registry, records)
@@ -90,11 +89,6 @@ def end_canary(registry: Registry, *, by: str, now: float) -> Canary:
         _sweep(registry, registry.records())
     logger.info("canary %d ended", number)
     return canary
-
-
-def _require_name(by: str) -> None:
-    if not by.strip():
-        raise InputError("a canary needs a name (--by): it is kept in the ledger")
 
 
 def _last_number(records: Sequence[Record]) -> int:
@@ -114,14 +108,15 @@ def _place(registry: Registry, bundle: Bundle, number: int) -> None:
         manifest = {**bundle.manifest, "schema_version": SCHEMA_VERSION, "canary": number, "files": files}
         write_json(registry.manifest_path(0).with_name(f"canary-{number}.json"), manifest)
         registry.canary.mkdir(exist_ok=True)
-        os.sync()  # the files before their name
+        sync_tree(folder)  # the files before their name
         (folder / MODEL).rename(registry.canary / str(number))
+        sync_folder(registry.canary)
 
 
 def _enter(registry: Registry, canary: Canary, *, by: str, now: float, ended: bool) -> None:
     """The ledger first: the configuration follows what it says."""
     record = {"kind": "canary", "version": None, "canary": canary.number, "run_id": canary.run_id, "ended": ended}
-    enter_record(registry, {**record, "by": by.strip(), "at_unix_s": int(now)})
+    enter_record(registry, {**record, "by": by, "at_unix_s": int(now)})
     write_configuration(registry)
 
 

@@ -89,40 +89,28 @@ def publish(
     Raises:
         PublishError: the champion has changed since the comparison, or the staged copy is not what was verified.
     """
-    published = _publish(loaded, decided, stages, run_id, requested_by, question)
-    return replace(published, serving=follow_publication(loaded)) if published.version else published
-
-
-def _publish(
-    loaded: Loaded,
-    decided: Decided,
-    stages: Mapping[str, Stage],
-    run_id: str,
-    requested_by: str,
-    question: str,
-) -> Publication:
     registry, decision = Registry(loaded.folders.registry), decided.decision
     with locked(registry):
         told = find_decision(registry.records(), question)
         if told is not None:
             logger.info("decided before, by run %s; nothing is written", told["run_id"])
-            return _told(registry, told)
-        champion = registry.champion()
-        _refuse_if_changed(champion, stages["compared"].facts["champion"])
-        record = _record(loaded, decision, stages, run_id, requested_by, question)
-        with staging_folder(registry) as folder:
-            manifest = _write_bundle(folder, loaded, decided, stages, run_id, requested_by)
-            if decision.publishes:
-                placed = _place(registry, folder, manifest, record, champion)
-            else:
-                placed = None
-                keep_pending(registry, run_id, folder)
-                enter_record(registry, {**record, "version": None})
-        if placed:
-            drop_settled(registry)
-    if placed:
-        logger.info("version %d published", placed.version)
-    return _publication(placed, champion, pending=None if placed else registry.pending / run_id)
+            published = _told(registry, told)
+        else:
+            champion, placed = registry.champion(), None
+            _refuse_if_changed(champion, stages["compared"].facts["champion"])
+            record = _record(loaded, decision, stages, run_id, requested_by, question)
+            with staging_folder(registry) as folder:
+                manifest = _write_bundle(folder, loaded, decided, stages, run_id, requested_by)
+                if decision.publishes:
+                    placed = _place(registry, folder, manifest, record, champion)
+                else:
+                    keep_pending(registry, run_id, folder)
+                    enter_record(registry, {**record, "version": None})
+            if placed:
+                drop_settled(registry)
+                logger.info("version %d published", placed.version)
+            published = _publication(placed, champion, pending=None if placed else registry.pending / run_id)
+    return replace(published, serving=follow_publication(loaded)) if published.version else published
 
 
 def settle_pending(loaded: Loaded, run_id: str, ruling: Ruling, *, by: str, reason: str) -> Publication:
@@ -296,15 +284,19 @@ def verify_model(model: Path, golden: Path, *, workdir: Path) -> dict[str, Any]:
     return run_worker("models.export_worker", spec, workdir=workdir, failure=PublishError)
 
 
+def identify(stages: Mapping[str, Stage], contender: str) -> dict[str, str]:
+    """Digests of what a version is, its config apart: input, plan and weights."""
+    return {
+        "input": digest_of(stages["ingest"].facts["files"]),
+        "plan": digest_file(stages["plan"].folder / PLAN),
+        "weights": digest_of(digest_tree(stages["calibrated"].folder / contender)),
+    }
+
+
 def _manifest(loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], run_id: str) -> dict[str, Any]:
     portfolio, verified = loaded.portfolio, stages["candidate"].facts
     config = portfolio.model_dump(mode="json")
-    identity = {
-        "config": digest_of(config),
-        "input": digest_of(stages["ingest"].facts["files"]),
-        "plan": digest_file(stages["plan"].folder / PLAN),
-        "weights": digest_of(digest_tree(stages["calibrated"].folder / decision.challenger)),
-    }
+    identity = {"config": digest_of(config), **identify(stages, decision.challenger)}
     return {
         "portfolio": portfolio.name,
         "as_of": portfolio.as_of.isoformat(),

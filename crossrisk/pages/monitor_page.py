@@ -13,7 +13,16 @@ from markupsafe import Markup
 
 from crossrisk.monitoring import LIGHT_OF_VERDICT
 from crossrisk.pages.monitor_plots import draw_feature_psi, draw_performance, draw_psi_by_month, draw_score_bins
-from crossrisk.pages.texts import Document, Words, count_text, environment, interval_text, markdown_text, percent_text
+from crossrisk.pages.texts import (
+    Document,
+    Words,
+    count_text,
+    environment,
+    interval_text,
+    markdown_text,
+    percent_text,
+    refuse_other_schema,
+)
 
 FEATURES_SHOWN = 25
 SHOWN_METRICS = (("auc", "AUC", 3), ("ks", "KS", 3), ("observed_expected", "observed / expected", 2))
@@ -38,10 +47,7 @@ def render_month(result: Document) -> str:
         ValueError: another schema_version.
         jinja2.UndefinedError, KeyError: the document lacks a part.
     """
-    if result["schema_version"] != 1:
-        raise ValueError(
-            f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
-        )
+    refuse_other_schema(result)
     page = environment().get_template("monitor.html.j2")
     return page.render(
         run=result,

@@ -16,7 +16,16 @@ from markupsafe import Markup
 from crossrisk.metrics import HIGHER_IS_BETTER
 from crossrisk.pages import plots
 from crossrisk.pages.plots import Estimate, Panel, Role, Whiskers
-from crossrisk.pages.texts import Document, Words, environment, interval_text, markdown_text, metric_text, number_text
+from crossrisk.pages.texts import (
+    Document,
+    Words,
+    environment,
+    interval_text,
+    markdown_text,
+    metric_text,
+    number_text,
+    refuse_other_schema,
+)
 from crossrisk.pages.vintage_plots import draw_vintages
 
 CHAMPION = "champion"
@@ -86,10 +95,7 @@ def render_report(result: Document) -> str:
         ValueError: another schema_version.
         jinja2.UndefinedError, KeyError: the document lacks a part.
     """
-    if result["schema_version"] != 1:
-        raise ValueError(
-            f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
-        )
+    refuse_other_schema(result)
     lines = contender_lines(result)
     page = environment().get_template("report.html.j2")
     return page.render(

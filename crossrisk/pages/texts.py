@@ -30,6 +30,14 @@ class Words:
     meaning: str
 
 
+def refuse_other_schema(result: Document) -> None:
+    """Raise ValueError where another release wrote a result document."""
+    if result["schema_version"] != 1:
+        raise ValueError(
+            f"result of schema_version {result['schema_version']}, expected 1; draw it with the release that wrote it"
+        )
+
+
 def number_text(value: float | None, digits: int = 3) -> str:
     """A number with fixed decimals; a dash where it is undefined."""
     return DASH if value is None else f"{value:.{digits}f}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from crossrisk.artefacts import refuse_foreign_names, refuse_links
 from crossrisk.errors import PublishError
-from crossrisk.registry.ledger import Record, read_ledger, refuse_newer, versions_in
+from crossrisk.registry.ledger import Record, champion_in, read_ledger, refuse_newer, versions_in
 from crossrisk.store import digest_file, read_json
 
 FIRST_VERSION, LAST_VERSION = 1_000_000_000, 9_999_999_999
@@ -311,7 +311,7 @@ def _check_head(registry: Registry, pointer: Mapping[str, Any], records: list[Re
             f"{registry.ledger} holds {len(records)} lines and not the one that champion.json names as its last of "
             f"{lines}: lines were taken away; restore the ledger from a backup"
         )
-    champion = max(versions_in(records[:lines]), default=None)
+    champion = champion_in(records[:lines])
     if (pointer.get("version"), pointer.get("path")) != (champion, path_in_registry(champion)):
         raise PublishError(
             f"{registry.pointer} names version {pointer.get('version')} at {pointer.get('path')}, the ledger version "

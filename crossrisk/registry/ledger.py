@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from crossrisk.errors import PublishError
+from crossrisk.errors import InputError, PublishError
 from crossrisk.store import canonical_json
 
 SCHEMA_VERSION = 2
@@ -37,6 +37,18 @@ def kind_of(record: Mapping[str, Any]) -> Kind:
 def versions_in(records: Sequence[Mapping[str, Any]]) -> list[int]:
     """Every version that was ever published, in the order of publication."""
     return [record["version"] for record in records if record.get("version") is not None]
+
+
+def champion_in(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The version in production, as the ledger has it; None before the first."""
+    return max(versions_in(records), default=None)
+
+
+def signed(by: str, what: str) -> str:
+    """The name under a line, without spaces around it. Raises InputError where there is none."""
+    if not by.strip():
+        raise InputError(f"{what} needs a name (--by): it is kept in the ledger")
+    return by.strip()
 
 
 def read_ledger(ledger: Path) -> list[Record]:

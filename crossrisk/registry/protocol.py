@@ -44,6 +44,9 @@ LOCK_TIMEOUT_S = 600.0
 FAR_AHEAD_S = 86_400
 """A foreign number that lies further ahead of the clock is not passed: all later numbers would lie above it."""
 
+DAMAGED = "damaged-"
+"""Beside models: what was placed, damaged, and never on record; kept for whoever wants to know why."""
+
 STEPS = (
     "locked",
     "staged",
@@ -177,7 +180,7 @@ def publish_version(
     reach("publish.staged")
     try:
         written = write_json(bundle / "manifest.json", full)
-        _sync_tree(bundle)
+        sync_tree(bundle)
         reach("publish.synced")
         verify(bundle)
         reach("publish.verified")
@@ -202,7 +205,7 @@ def _place(registry: Registry, bundle: Path, version: int, record: Mapping[str, 
             make_private(path)  # ids and raw rows of customers; a server needs none of them
             path.rename(registry.companion_path(version, path.name))
         (bundle / "manifest.json").rename(registry.manifest_path(version))
-        _sync_folder(manifests)
+        sync_folder(manifests)
         reach("publish.manifested")
         registry.models.mkdir(exist_ok=True)
         (bundle / MODEL).rename(registry.models / str(version))
@@ -232,7 +235,8 @@ def _cannot(registry: Registry, error: OSError, version: int | None = None, *, l
 def _next_number(registry: Registry, now: float) -> int:
     published = ledger.versions_in(registry.records())
     foreign = {name: number for name, number in registry.numbered().items() if number not in published}
-    damaged = [int(path.name.removeprefix(DAMAGED)) for path in registry.root.glob(f"{DAMAGED}*")]
+    aside = (path.name.removeprefix(DAMAGED) for path in registry.root.glob(f"{DAMAGED}*"))
+    damaged = [int(name) for name in aside if name.isascii() and name.isdigit()]
     last = max([*foreign.values(), *published, *damaged], default=0)
     if foreign and last > max([*published, int(now) + FAR_AHEAD_S]):
         name = max(foreign, key=lambda name: foreign[name])
@@ -258,7 +262,7 @@ def _next_number(registry: Registry, now: float) -> int:
 
 def _finish(registry: Registry, version: int, record: Mapping[str, Any]) -> None:
     """From a placed folder to a champion on record; every part may have been done before."""
-    _sync_folder(registry.models)
+    sync_folder(registry.models)
     reach("publish.placed")
     if version not in ledger.versions_in(registry.records()):
         ledger.append_ledger(registry.ledger, record)
@@ -310,10 +314,6 @@ def _recover_publication(registry: Registry, version: int, record: Mapping[str, 
     registry.intent.unlink()
 
 
-DAMAGED = "damaged-"
-"""Beside models: what was placed, damaged, and never on record; kept for whoever wants to know why."""
-
-
 def _is_whole(registry: Registry, version: int) -> bool:
     try:
         registry.version(version)
@@ -348,26 +348,28 @@ def enter_record(registry: Registry, record: Mapping[str, Any]) -> None:
 def point(registry: Registry) -> None:
     """Replace the pointer: champion and head of the ledger. Needs the lock."""
     records = registry.records()
-    version = max(ledger.versions_in(records), default=None)
+    version = ledger.champion_in(records)
     head = {"lines": len(records), "digest": records[-1]["digest"]}
     _write_synced(registry.pointer, {"version": version, "path": path_in_registry(version), "ledger": head})
 
 
 def _write_synced(path: Path, document: Mapping[str, Any]) -> None:
     write_json(path, {"schema_version": SCHEMA_VERSION, **document})
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Have every file and folder of a tree on the disk."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        _sync_folder(path)
+        sync_folder(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -129,7 +129,7 @@ def test_numbers_that_do_not_come_out_again_are_named_with_what_may_be_why(mini,
     printed = capsys.readouterr().out
     assert "differ: plan" in printed
     assert "step validate was made from suites of expectations" in printed
-    assert list(mini.folder.glob("kept/work/stages/compared/*/stage.json"))
+    assert list((mini.folder / "kept").glob("work/stages/compared/*/stage.json"))
 
 
 def other_suites(names, roles):

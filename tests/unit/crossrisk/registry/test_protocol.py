@@ -271,6 +271,7 @@ def test_files_of_others_stand_in_nobodys_way(registry):
     registry.companion_path(NOW, "rows.bak").write_text("junk")
     registry.serving.mkdir(exist_ok=True)
     (registry.serving / "state.json").write_text("{")
+    (registry.root / "damaged-by hand").mkdir()
     assert publish(registry, NOW, "next").version == NOW + 1
     assert not registry.intent.exists()
     assert sorted(path.name for path in registry.pending.iterdir()) == [".DS_Store", "copied by hand"]
