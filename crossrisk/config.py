@@ -31,7 +31,21 @@ from pydantic import (
 )
 
 from crossrisk.errors import ConfigError
-from crossrisk.features import Age, Ratio, RowPlan, Sentinels, check_servable_names
+from crossrisk.features import (
+    Age,
+    Aggregate,
+    DatePart,
+    Difference,
+    FitSettings,
+    Ratio,
+    RowPlan,
+    SelectionRules,
+    Sentinels,
+    check_servable_names,
+)
+from crossrisk.features.fitting import OF_CATEGORIES, OF_NUMBERS, EncodingName, check_settings
+from crossrisk.features.rows import Part
+from crossrisk.features.tables import Statistic
 from crossrisk.limits import MOST_COLUMNS, MOST_DEPTH, MOST_FAULTS_SAID, read_document, refuse_depth
 from crossrisk.sql_rules import parse_rule
 
@@ -275,13 +289,35 @@ class FeaturesConfig(_Form):
     categorical: Names = ()
     protected: Names = Field(default=(), description="never enter a model; kept for reports")
     ratios: Mapping[str, tuple[str, str]] = Field(default={}, description="name = [numerator, denominator]")
+    differences: Mapping[str, tuple[str, str]] = Field(default={}, description="name = [minuend, subtrahend]")
     ages: Mapping[str, str] = Field(default={}, description="name = date column; months from it to the decision date")
+    date_parts: Mapping[str, tuple[str, Part]] = Field(
+        default={}, description="name = [date column, part]: year, quarter, month, day or weekday (1 = Monday)"
+    )
     sentinels: Mapping[str, tuple[float, ...]] = Field(default={}, description="codes of a column that mean missing")
     timestamps: Mapping[str, str] = Field(
         default={}, description="column = date column of when it was known; after the decision date: the run is refused"
     )
     clip_quantiles: tuple[float, float] = (0.005, 0.995)
     min_level_rows: int = Field(default=20, ge=1, description="training rows a level or missing flag needs")
+    constants: Mapping[str, float] = Field(
+        default={}, description="number = what missing is filled with; default: the median"
+    )
+    logs: Mapping[str, Literal["log1p", "signed_log"]] = Field(
+        default={}, description="number = ln(1 + x) or sign(x) ln(1 + |x|), taken after clipping"
+    )
+    encodings: Mapping[str, Annotated[tuple[EncodingName, ...], Field(min_length=1)]] = Field(
+        default={},
+        description=f"feature = how it enters the matrix: numbers {', '.join(OF_NUMBERS)} (default standard), "
+        f"categories {', '.join(OF_CATEGORIES)} (default one_hot). woe and target_mean see labels of the source alone",
+    )
+    aggregates: Mapping[str, tuple[str, Statistic, str]] = Field(
+        default={}, description="name = [number, statistic, category]: of the training rows of the same level"
+    )
+    bins: int = Field(default=10, ge=2, le=50, description="of a number that is binned, at quantiles")
+    smoothing: float = Field(default=20.0, gt=0, description="rows of the overall bad rate in a target mean")
+    crossfit_folds: int = Field(default=5, ge=2, le=20, description="of the training rows of woe and target_mean")
+    select: SelectionRules = SelectionRules()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -289,7 +325,8 @@ class FeaturesConfig(_Form):
             *self.numeric,
             *self.categorical,
             *self.ages.values(),
-            *(c for pair in self.ratios.values() for c in pair),
+            *(date_column for date_column, _ in self.date_parts.values()),
+            *(c for pair in (*self.ratios.values(), *self.differences.values()) for c in pair),
         ]
         stray = sorted(set(self.timestamps) - set(used))
         if stray:
@@ -299,19 +336,40 @@ class FeaturesConfig(_Form):
         leaked = sorted(set(used) & set(self.protected))
         if leaked:
             raise ValueError(f"protected column {leaked[0]!r} is also a feature; take it out of one of the two lists")
-        names = [*self.numeric, *self.categorical, *self.ratios, *self.ages]
+        made = [*self.ratios, *self.ages, *self.differences, *self.date_parts]
+        names = [*self.numeric, *self.categorical, *made]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"feature {twice[0]!r} is listed twice")
         if not names:
             raise ValueError("no feature at all; list columns under features.numeric or features.categorical")
-        unknown = sorted(set(self.sentinels) - {*self.numeric, *(c for pair in self.ratios.values() for c in pair)})
+        pairs = (*self.ratios.values(), *self.differences.values())
+        unknown = sorted(set(self.sentinels) - {*self.numeric, *(c for pair in pairs for c in pair)})
         if unknown:
             raise ValueError(f"sentinels name {unknown[0]!r}, which is not a numeric feature")
         low, high = self.clip_quantiles
         if not 0 <= low < high <= 1:
             raise ValueError(f"clip_quantiles must be 0 <= low < high <= 1, got {low} and {high}")
+        check_settings(self.fit_settings, [*self.numeric, *made], self.categorical)
         return self
+
+    @property
+    def fit_settings(self) -> FitSettings:
+        """What `crossrisk.features.fit_plan` is told."""
+        return FitSettings(
+            clip_quantiles=self.clip_quantiles,
+            min_level_rows=self.min_level_rows,
+            constants=self.constants,
+            logs=self.logs,
+            encodings=self.encodings,
+            aggregates=tuple(
+                Aggregate(name=name, number=number, statistic=statistic, by=by)
+                for name, (number, statistic, by) in sorted(self.aggregates.items())
+            ),
+            bins=self.bins,
+            smoothing=self.smoothing,
+            select=self.select,
+        )
 
 
 class SplitConfig(_Form):
@@ -583,7 +641,7 @@ class Portfolio(_Form):
         keys = {data.id, data.customer, data.decision_date, self.label.column, self.label.known_date}
         raw = {column.name for column in self.row_plan.raw_columns} - {data.decision_date}
         named = {
-            "a feature": {*features.numeric, *features.categorical, *features.ratios, *features.ages, *raw},
+            "a feature": {*self.row_plan.numeric_features, *features.categorical, *features.aggregates, *raw},
             "a segment": set(self.use.segments),
             "a protected column": set(features.protected),
             "a column": {ours for one in data.inputs.values() for ours in one.columns if ours not in keys},
@@ -609,7 +667,8 @@ class Portfolio(_Form):
         named = {data.id, data.customer, data.decision_date, label.column, label.known_column, label.amount}
         named |= {*features.numeric, *features.categorical, *features.protected, *features.ages.values()}
         named |= {*features.timestamps, *features.timestamps.values(), *self.use.segments}
-        named |= {name for pair in features.ratios.values() for name in pair}
+        named |= {name for pair in (*features.ratios.values(), *features.differences.values()) for name in pair}
+        named |= {name for name, _ in features.date_parts.values()}
         named |= {ours for one in data.inputs.values() for ours in one.columns}
         for name in sorted(filter(None, named)):
             if name == "*" or (name.startswith("^") and name.endswith("$")):
@@ -643,6 +702,10 @@ class Portfolio(_Form):
             sentinels=tuple(Sentinels(column=c, codes=codes) for c, codes in sorted(f.sentinels.items())),
             ratios=tuple(Ratio(name=n, numerator=a, denominator=b) for n, (a, b) in sorted(f.ratios.items())),
             ages=tuple(Age(name=n, date=c) for n, c in sorted(f.ages.items())),
+            differences=tuple(
+                Difference(name=n, minuend=a, subtrahend=b) for n, (a, b) in sorted(f.differences.items())
+            ),
+            date_parts=tuple(DatePart(name=n, date=c, part=p) for n, (c, p) in sorted(f.date_parts.items())),
         )
 
 

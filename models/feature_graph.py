@@ -9,11 +9,23 @@ of 300 numbers is a handful of operations, not 3,000. Nothing is fitted here and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from crossrisk.features import DAYS_PER_MONTH, CategoryEncoding, FeaturePlan, NumericEncoding, RowPlan
+from crossrisk.features import (
+    DAYS_PER_MONTH,
+    BinSlots,
+    BinTable,
+    CategoryEncoding,
+    DatePart,
+    FeaturePlan,
+    LevelTable,
+    NumericEncoding,
+    RowPlan,
+)
+from crossrisk.features.rows import FIRST_DAY, LAST_DAY
 
 DATE_MISSING = int(np.iinfo(np.int32).min)
 """A missing date, as days since 1970-01-01."""
@@ -35,10 +47,28 @@ def encode(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
     absent = [column.name for column in plan.rows.raw_columns if column.name not in raw]
     if absent:
         raise ValueError(f"raw column {absent[0]!r} of the feature plan was not given; given: {sorted(raw)}")
-    blocks = [_encode_category(category, raw[category.column]) for category in plan.categories]
-    if plan.numerics:
-        blocks.insert(0, _encode_numerics(plan.numerics, _numeric_features(plan.rows, raw), plan.rows.numeric_features))
+    numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
+    blocks = [
+        *([_encode_numerics(plan.numerics, numbers)] if plan.numerics else []),
+        *(_encode_category(category, raw[category.column]) for category in plan.categories),
+        *(_encode_bins(bins, numbers) for bins in plan.bins),
+        *(_bin_values(table, numbers) for table in plan.bin_tables),
+        *(_level_values(table, raw[table.column]) for table in plan.level_tables),
+    ]
     return tf.concat(blocks, axis=1)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Row-wise numeric features (n, f) float64, missing as NaN, with their names."""
+
+    values: tf.Tensor
+    names: Sequence[str]
+
+    def columns(self, names: Sequence[str]) -> tf.Tensor:
+        """The columns (n, k) of these names."""
+        position = {name: i for i, name in enumerate(self.names)}
+        return tf.gather(self.values, _int32([position[name] for name in names]), axis=1)
 
 
 # --- row-wise part: raw columns -> numeric features, missing as NaN ---
@@ -58,6 +88,13 @@ def _numeric_features(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         blocks.append(_finite_or_nan(tf.where(tf.equal(denominators, 0.0), _nan(), numerators / denominators)))
     if rows.ages:
         blocks.append(_ages(rows, raw))
+    if rows.differences:
+        minuends = tf.gather(numbers, _int32([position[d.minuend] for d in rows.differences]), axis=1)
+        subtrahends = tf.gather(numbers, _int32([position[d.subtrahend] for d in rows.differences]), axis=1)
+        blocks.append(_finite_or_nan(minuends - subtrahends))
+    blocks += [_date_part(part, raw[part.date])[:, tf.newaxis] for part in rows.date_parts]
+    if not blocks:  # categories alone; the rows still have to be counted
+        return tf.zeros([tf.shape(next(iter(raw.values())))[0], 0], tf.float64)
     return tf.concat(blocks, axis=1)
 
 
@@ -85,29 +122,64 @@ def _ages(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return tf.where(missing, _nan(), months)
 
 
+def _date_part(wanted: DatePart, days: tf.Tensor) -> tf.Tensor:
+    """The part (n,) float64 of days since 1970-01-01, proleptic Gregorian; missing beyond the years 1 to 9999.
+
+    Counted from 0000-03-01, in eras of 400 years, so that a leap day is the last of its year.
+    """
+    is_known = (days >= FIRST_DAY) & (days <= LAST_DAY)
+    since_march = tf.where(is_known, tf.cast(days, tf.int64), 0) + 719_468
+    era, day_of_era = since_march // 146_097, since_march % 146_097
+    leap_days = day_of_era // 1_460 - day_of_era // 36_524 + day_of_era // 146_096
+    year_of_era = (day_of_era - leap_days) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    month = tf.where(month_from_march < 10, month_from_march + 3, month_from_march - 9)
+    match wanted.part:
+        case "year":
+            found = era * 400 + year_of_era + tf.cast(month <= 2, tf.int64)
+        case "quarter":
+            found = (month + 2) // 3
+        case "month":
+            found = month
+        case "day":
+            found = day_of_year - (153 * month_from_march + 2) // 5 + 1
+        case "weekday":
+            found = (since_march + 2) % 7 + 1  # 0000-03-01 was a Wednesday
+    return tf.where(is_known, tf.cast(found, tf.float64), _nan())
+
+
 # --- fitted part: features -> encoded matrix ---
 
 
-def _encode_numerics(
-    encodings: Sequence[NumericEncoding], features: tf.Tensor, feature_names: Sequence[str]
-) -> tf.Tensor:
-    """The numeric outputs (n, k + flags) float32, each flag behind its number, of the features (n, f)."""
+def _encode_numerics(encodings: Sequence[NumericEncoding], numbers: _Numbers) -> tf.Tensor:
+    """The numeric outputs (n, k + flags) float32, each flag behind its number."""
 
     def constant(field: str) -> tf.Tensor:
         return tf.constant([getattr(e, field) for e in encodings], tf.float64)
 
-    position = {name: i for i, name in enumerate(feature_names)}
-    x = tf.gather(features, _int32([position[e.column] for e in encodings]), axis=1)
+    x = numbers.columns([e.column for e in encodings])
     missing = tf.math.is_nan(x)
-    clipped = tf.clip_by_value(tf.where(missing, constant("fill"), x), constant("low"), constant("high"))
+    held = tf.clip_by_value(tf.where(missing, constant("fill"), x), constant("low"), constant("high"))
     reciprocals = tf.constant([1.0 / e.scale for e in encodings], tf.float64)  # as in _ages
-    standardised = tf.cast((clipped - constant("mean")) * reciprocals, tf.float32)
+    standardised = tf.cast((_logged(encodings, held) - constant("mean")) * reciprocals, tf.float32)
 
     flagged = [i for i, e in enumerate(encodings) if e.flag]
     flags = tf.cast(tf.gather(missing, _int32(flagged), axis=1), tf.float32)
     flag_position = {i: len(encodings) + j for j, i in enumerate(flagged)}
     order = [p for i in range(len(encodings)) for p in (i, flag_position.get(i)) if p is not None]
     return tf.gather(tf.concat([standardised, flags], axis=1), _int32(order), axis=1)
+
+
+def _logged(encodings: Sequence[NumericEncoding], held: tf.Tensor) -> tf.Tensor:
+    """The columns (n, k) with the logarithm taken of those that have one."""
+    if all(e.log == "none" for e in encodings):
+        return held
+    is_signed = tf.constant([e.log == "signed_log" for e in encodings])
+    is_logged = tf.constant([e.log != "none" for e in encodings])
+    inside = tf.where(is_signed, tf.abs(held), tf.where(is_logged, held, 0.0))
+    logarithm = tf.math.log1p(inside) * tf.where(is_signed, tf.sign(held), 1.0)
+    return tf.where(is_logged, tf.cast(tf.cast(logarithm, tf.float32), tf.float64), held)
 
 
 def _encode_category(encoding: CategoryEncoding, text: tf.Tensor) -> tf.Tensor:
@@ -121,6 +193,40 @@ def _encode_category(encoding: CategoryEncoding, text: tf.Tensor) -> tf.Tensor:
         slots.append(missing)
         named |= missing
     return tf.cast(tf.concat([*slots, ~named], axis=1), tf.float32)
+
+
+def _encode_bins(bins: BinSlots, numbers: _Numbers) -> tf.Tensor:
+    """The outputs (n, bins, perhaps + 1) float32 of one binned number."""
+    count = len(bins.edges) + 1
+    missing_position = count if bins.missing_slot else bins.fill_bin
+    position = _bin_positions(bins.column, bins.edges, missing_position, numbers)
+    return tf.one_hot(position, count + bins.missing_slot, dtype=tf.float32)
+
+
+def _bin_values(table: BinTable, numbers: _Numbers) -> tf.Tensor:
+    """The output (n, 1) float32 of a table of bins."""
+    values = _constants(table, [*table.values, table.missing])
+    return tf.gather(values, _bin_positions(table.column, table.edges, len(table.values), numbers))[:, tf.newaxis]
+
+
+def _bin_positions(column: str, edges: Sequence[float], missing_position: int, numbers: _Numbers) -> tf.Tensor:
+    """The bin (n,) int32 of each row: how many edges lie below it."""
+    x = numbers.columns([column])[:, 0]
+    below = tf.searchsorted(tf.constant(edges, tf.float64, shape=(len(edges),)), x, side="left")
+    return tf.where(tf.math.is_nan(x), missing_position, below)
+
+
+def _level_values(table: LevelTable, text: tf.Tensor) -> tf.Tensor:
+    """The output (n, 1) float32 of a table of levels, by comparison with each: see _encode_category."""
+    keys = [*table.levels, ""]  # missing is a key like any other
+    is_key = tf.equal(text[:, tf.newaxis], tf.constant(keys, tf.string, shape=(1, len(keys))))
+    position = tf.reduce_min(tf.where(is_key, tf.range(len(keys)), len(keys)), axis=1)
+    return tf.gather(_constants(table, [*table.values, table.missing, table.other]), position)[:, tf.newaxis]
+
+
+def _constants(table: BinTable | LevelTable, values: Sequence[float]) -> tf.Tensor:
+    """The values as they stand in the matrix; standardised in Python once, so that no rounding is left to differ."""
+    return tf.constant(np.array([table.standardised(value) for value in values], np.float32))
 
 
 def _int32(positions: Sequence[int]) -> tf.Tensor:

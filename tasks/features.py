@@ -5,6 +5,9 @@ Three tasks around the pure plan of `crossrisk.features`. Each writes one file, 
 rows.parquet     id and the row-wise features (nothing fitted), of every row that has a label line
 plan.json        the fitted feature plan
 encoded.parquet  id, population, part, month, label (null where training may not see it), float32 features
+
+Encodings of labels (woe, target_mean) see those of source_fit alone, where labels are plenty: a contender that is
+fitted on the target's labels then never meets one of them twice. The rows of source_fit get cross-fitted values.
 """
 
 from __future__ import annotations
@@ -13,23 +16,24 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError
-from crossrisk.features import FeaturePlan, encoding_expressions, fit_plan, rowwise_expressions
+from crossrisk.features import FeaturePlan, crossfit, encoding_expressions, fit_plan, rowwise_expressions
+from crossrisk.labels import TARGET
 from crossrisk.store import Stage, stage, write_text
 from tasks.ingest import scan_ingested
 from tasks.labels import LABELS
-from tasks.split import ASSIGNMENT, SOURCE_FIT, TARGET_FIT, TARGET_UNLABELLED
+from tasks.split import ASSIGNMENT, SOURCE_FIT, TARGET_FIT, TARGET_UNLABELLED, keyed_hash
 
 logger = logging.getLogger("crossrisk.features")
 
 ROWS, PLAN, ENCODED = "rows.parquet", "plan.json", "encoded.parquet"
-KEYS = ("id", "population", "part", "month", "label")
-"""what stands beside the features in encoded.parquet"""
+_CROSSFITTED = " (cross-fitted)"
 
 
 @task(name="make row-wise features", cache_policy=NO_CACHE)
@@ -58,34 +62,41 @@ def make_row_features(loaded: Loaded, ingested: Stage, labels: Stage) -> Stage:
 
 @task(name="fit encodings", cache_policy=NO_CACHE)
 def fit_encodings(loaded: Loaded, rows: Stage, split: Stage) -> Stage:
-    """Write plan.json, fitted on the rows of source_fit and target_fit (features only) and no others."""
-    features = loaded.portfolio.features
+    """Write plan.json, fitted on the rows of source_fit and target_fit and no others; on labels of source_fit alone.
+
+    Raises:
+        InputError: no feature is left, or the rows cannot be fitted as `[features]` says.
+    """
+    settings = loaded.portfolio.features.fit_settings
 
     def build(folder: Path) -> dict[str, Any]:
         is_training = pl.col("part").is_in([SOURCE_FIT, TARGET_FIT, TARGET_UNLABELLED])
         # in memory and in one order: sums of floats, and with them every digest downstream, depend on it
         training = _with_part(rows, split).filter(is_training).sort("id").collect()
-        plan = fit_plan(
-            training,
-            loaded.portfolio.row_plan,
-            clip_quantiles=features.clip_quantiles,
-            min_level_rows=features.min_level_rows,
-        )
+        try:
+            plan = fit_plan(
+                training,
+                loaded.portfolio.row_plan,
+                settings,
+                label=training.select(pl.when(_has_source_label()).then("label")).to_series(),
+                is_target=training["population"] == TARGET,
+            )
+        except ValueError as error:
+            raise InputError(f"the feature plan cannot be fitted: {error}") from error
         if not plan.outputs:
             raise InputError(
-                "no feature varies among the training rows; check features.numeric and features.categorical"
+                "no feature varies among the training rows; check features.numeric, features.categorical and "
+                f"features.select ({len(plan.dropped)} were dropped)"
             )
         write_text(folder / PLAN, plan.model_dump_json(indent=1))
-        return {"outputs": len(plan.outputs), "dropped": list(plan.dropped)}
+        reasons = {one.feature: one.reason for one in plan.dropped}
+        return {"outputs": len(plan.outputs), "dropped": list(reasons), "reasons": reasons}
 
-    inputs = {
-        "rows": rows.digest,
-        "split": split.digest,
-        "clip_quantiles": features.clip_quantiles,
-        "min_level_rows": features.min_level_rows,
-    }
+    inputs = {"rows": rows.digest, "split": split.digest, "settings": settings.model_dump(mode="json")}
     made = stage(loaded.folders.stages, "plan", inputs, build)
-    logger.info("%d encoded features; without variation: %s", made.facts["outputs"], made.facts["dropped"] or "none")
+    logger.info("%d encoded features, %d dropped", made.facts["outputs"], len(made.facts["dropped"]))
+    for feature, reason in made.facts["reasons"].items():
+        logger.info("dropped %s: %s", feature, reason)
     return made
 
 
@@ -95,14 +106,18 @@ def apply_encodings(loaded: Loaded, rows: Stage, split: Stage, fitted: Stage) ->
 
     def build(folder: Path) -> dict[str, Any]:
         plan = load_plan(fitted)
+        encode = encoding_expressions(plan)
         visible = pl.when(pl.col("label_used")).then(pl.col("label")).alias("label")
-        encoded = _with_part(rows, split).select(
-            "id", "population", "part", "month", visible, *encoding_expressions(plan)
-        )
+        encoded = _with_part(rows, split).select("id", "population", "part", "month", visible, *encode)
+        if plan.label_outputs:
+            encoded = _with_crossfitted(encoded, _crossfit_source(loaded, plan, _with_part(rows, split)), plan)
         encoded.sort("id").sink_parquet(folder / ENCODED, compression="zstd")
         return {"rows": int(pl.scan_parquet(folder / ENCODED).select(pl.len()).collect().item())}
 
-    made = stage(loaded.folders.stages, "encoded", {"plan": fitted.digest, "split": split.digest}, build)
+    features = loaded.portfolio.features
+    folds = {"folds": features.crossfit_folds, "smoothing": features.smoothing, "seed": loaded.portfolio.split.seed}
+    inputs = {"plan": fitted.digest, "split": split.digest, "crossfit": folds}
+    made = stage(loaded.folders.stages, "encoded", inputs, build)
     logger.info("%d rows encoded", made.facts["rows"])
     return made
 
@@ -114,6 +129,26 @@ def load_plan(fitted: Stage) -> FeaturePlan:
 
 def _with_part(rows: Stage, split: Stage) -> pl.LazyFrame:
     assignment = pl.scan_parquet(split.folder / ASSIGNMENT).select(
-        "id", "population", "part", "month", "label", "label_used"
+        "id", "customer", "population", "part", "month", "label", "label_used"
     )
     return pl.scan_parquet(rows.folder / ROWS).join(assignment, on="id")
+
+
+def _has_source_label() -> pl.Expr:
+    return (pl.col("part") == SOURCE_FIT) & pl.col("label_used") & pl.col("label").is_not_null()
+
+
+def _crossfit_source(loaded: Loaded, plan: FeaturePlan, rows: pl.LazyFrame) -> pl.DataFrame:
+    """id and the cross-fitted label_outputs of the labelled rows of source_fit; folds are drawn by customer."""
+    features = loaded.portfolio.features
+    training = rows.filter(_has_source_label()).sort("id").collect()
+    fold = (keyed_hash(training["customer"], loaded.portfolio.split.seed) % features.crossfit_folds).astype(np.int64)
+    values = crossfit(plan, training, training["label"].to_numpy(), fold, smoothing=features.smoothing)
+    return training.select("id").hstack(values)
+
+
+def _with_crossfitted(encoded: pl.LazyFrame, crossfitted: pl.DataFrame, plan: FeaturePlan) -> pl.LazyFrame:
+    joined = encoded.join(crossfitted.lazy(), on="id", how="left", suffix=_CROSSFITTED)
+    names = plan.label_outputs
+    chosen = (pl.coalesce(f"{name}{_CROSSFITTED}", name).alias(name) for name in names)
+    return joined.with_columns(chosen).drop(f"{name}{_CROSSFITTED}" for name in names)

@@ -224,6 +224,19 @@ def define_features(features: Document) -> dict[str, Json]:
         found[name] = {"kind": "ratio", "columns": columns, "definition": f"{numerator} / {denominator}"}
     for name, column in sorted(features["ages"].items()):
         found[name] = {"kind": "age", "columns": [column], "definition": f"months from {column} to the decision"}
+    # keys that configs of an earlier release do not have
+    for name, (minuend, subtrahend) in sorted(features.get("differences", {}).items()):
+        columns = [minuend, subtrahend]
+        found[name] = {"kind": "difference", "columns": columns, "definition": f"{minuend} - {subtrahend}"}
+    for name, (column, part) in sorted(features.get("date_parts", {}).items()):
+        found[name] = {"kind": "date part", "columns": [column], "definition": f"{part} of {column}"}
+    for name, encodings in features.get("encodings", {}).items():
+        found[name]["definition"] += f"; enters as {', '.join(encodings)}"
+    for name, log in features.get("logs", {}).items():
+        found[name]["definition"] += f"; {log}"
+    for name, (number, statistic, by) in sorted(features.get("aggregates", {}).items()):
+        definition = f"{statistic} of {number} among training rows of the same {by}"
+        found[name] = {"kind": "aggregate", "columns": [by], "definition": definition}
     return found
 
 

@@ -14,7 +14,7 @@ from deaths import assert_settled
 from registries import accept
 
 from crossrisk.errors import PublishError
-from crossrisk.features import RowPlan, encoding_expressions, fit_plan, rowwise_expressions
+from crossrisk.features import FitSettings, RowPlan, encoding_expressions, fit_plan, rowwise_expressions
 from crossrisk.registry import Registry, locked, publish_version, staging_folder
 from crossrisk.scoring import Scaling
 from models.child import run_worker
@@ -39,7 +39,9 @@ def verified(tmp_path_factory) -> Path:
     """A bundle as tasks.publish writes it: a network behind raw columns, and what it must say."""
     folder = tmp_path_factory.mktemp("bundle")
     frame = loans(400)
-    plan = fit_plan(frame.select(rowwise_expressions(ROWS)), ROWS, clip_quantiles=(0.01, 0.99), min_level_rows=10)
+    plan = fit_plan(
+        frame.select(rowwise_expressions(ROWS)), ROWS, FitSettings(clip_quantiles=(0.01, 0.99), min_level_rows=10)
+    )
     encoded = frame.select(rowwise_expressions(ROWS)).select(encoding_expressions(plan)).to_numpy().astype(np.float32)
     rng = np.random.default_rng(8)
     shapes = [(encoded.shape[1], 32), (32, 1)]

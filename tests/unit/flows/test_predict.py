@@ -14,7 +14,7 @@ from builders import TOML, loans, portfolio
 from registries import write_model
 
 from crossrisk.errors import InputError, PublishError
-from crossrisk.features import RawColumn, encoding_expressions, fit_plan, rowwise_expressions
+from crossrisk.features import FitSettings, RawColumn, encoding_expressions, fit_plan, rowwise_expressions
 from crossrisk.registry import Registry
 from crossrisk.scoring import Scaling
 from flows.cli import main
@@ -179,7 +179,9 @@ def published(tmp_path_factory):
     loaded = portfolio(folder, toml=DATED)
     rows = loaded.portfolio.row_plan
     frame = loans().with_columns(joined_on=pl.date(2020, 1, 1) + pl.duration(days=pl.col("loan_id")))
-    plan = fit_plan(frame.select(rowwise_expressions(rows)), rows, clip_quantiles=(0.01, 0.99), min_level_rows=20)
+    plan = fit_plan(
+        frame.select(rowwise_expressions(rows)), rows, FitSettings(clip_quantiles=(0.01, 0.99), min_level_rows=20)
+    )
     customer = frame.head(1).select(
         income_usd=pl.lit(2500.5), balance_usd=pl.lit(None, pl.Float64), region=pl.lit("north"),
         joined_on=pl.lit(None, pl.Date), opened_on=pl.lit(date(2024, 6, 1)),

@@ -17,7 +17,16 @@ import tensorflow as tf
 from registries import publish
 
 from crossrisk.errors import PublishError
-from crossrisk.features import Age, FeaturePlan, Ratio, RowPlan, encoding_expressions, fit_plan, rowwise_expressions
+from crossrisk.features import (
+    Age,
+    FeaturePlan,
+    FitSettings,
+    Ratio,
+    RowPlan,
+    encoding_expressions,
+    fit_plan,
+    rowwise_expressions,
+)
 from crossrisk.registry import Registry
 from crossrisk.scoring import Scaling
 from models import article_export, bundle, export_worker
@@ -49,7 +58,9 @@ def loans(rows: int, seed: int = 1) -> pl.DataFrame:
 
 
 def plan() -> FeaturePlan:
-    return fit_plan(loans(400).select(rowwise_expressions(ROWS)), ROWS, clip_quantiles=(0.01, 0.99), min_level_rows=20)
+    return fit_plan(
+        loans(400).select(rowwise_expressions(ROWS)), ROWS, FitSettings(clip_quantiles=(0.01, 0.99), min_level_rows=20)
+    )
 
 
 PLAN = plan()

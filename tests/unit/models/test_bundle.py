@@ -18,6 +18,7 @@ import tensorflow as tf
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import (
     Age,
+    FitSettings,
     Ratio,
     RawColumn,
     RowPlan,
@@ -77,7 +78,9 @@ def loans(rows: int, seed: int = 1) -> pl.DataFrame:
 
 
 TRAINING = loans(400)
-PLAN = fit_plan(TRAINING.select(rowwise_expressions(ROWS)), ROWS, clip_quantiles=(0.01, 0.99), min_level_rows=30)
+PLAN = fit_plan(
+    TRAINING.select(rowwise_expressions(ROWS)), ROWS, FitSettings(clip_quantiles=(0.01, 0.99), min_level_rows=30)
+)
 WIDTH = len(PLAN.outputs)
 
 
@@ -196,8 +199,8 @@ def test_column_that_training_never_saw_vary_is_still_an_input(tmp_path: Path) -
     # a plan may drop a feature; the raw column stays in the contract, or inputs would change from month to month
     frame = TRAINING.with_columns(has_phone=pl.lit(True))
     features = frame.select(rowwise_expressions(ROWS))
-    plan = fit_plan(features, ROWS, clip_quantiles=(0.01, 0.99), min_level_rows=30)
-    assert "has_phone" in plan.dropped
+    plan = fit_plan(features, ROWS, FitSettings(clip_quantiles=(0.01, 0.99), min_level_rows=30))
+    assert "has_phone" in {one.feature for one in plan.dropped}
     contender = Contender("logistic", logistic(len(plan.outputs)))
     bundle.export(plan, contender, SCALING, tmp_path / "model")
     model = bundle.load(tmp_path / "model")
@@ -226,7 +229,9 @@ def test_column_names_that_look_odd_but_work_are_kept(tmp_path: Path) -> None:
     names = ("name", "args", "kwargs", "inputs", "training", "print", "match", "X1__", "income_1", "income", "unknown")
     rows = RowPlan(decision_date=None, numbers=names, categories=(), sentinels=(), ratios=(), ages=())
     frame = pl.DataFrame({name: np.random.default_rng(i).normal(size=20) for i, name in enumerate(names)})
-    plan = fit_plan(frame.select(rowwise_expressions(rows)), rows, clip_quantiles=(0.0, 1.0), min_level_rows=5)
+    plan = fit_plan(
+        frame.select(rowwise_expressions(rows)), rows, FitSettings(clip_quantiles=(0.0, 1.0), min_level_rows=5)
+    )
     contender = Contender("logistic", logistic(len(plan.outputs)))
     bundle.export(plan, contender, SCALING, tmp_path / "model")
     features = frame.select(rowwise_expressions(rows)).select(encoding_expressions(plan))
