@@ -231,15 +231,16 @@ def _numeric_facts(names: Sequence[str], clip_quantiles: tuple[float, float]) ->
 
 def _draft(name: str, facts: Mapping[str, Any], settings: FitSettings, *, flag: bool) -> NumericEncoding:
     """All of an encoding but its moments."""
-    low, log = facts[f"low {name}"], settings.logs.get(name, "none")
-    fill = settings.constants.get(name, facts[f"median {name}"])
+    low, high, fill = facts[f"low {name}"], facts[f"high {name}"], facts[f"median {name}"]
+    if name in settings.constants:
+        # outside what training held it would be clipped away: it widens the limits instead
+        fill = settings.constants[name]
+        low, high = min(low, fill), max(high, fill)
+    log = settings.logs.get(name, "none")
     if log == "log1p" and low <= -1:
         raise ValueError(
             f"features.logs.{name}: log1p needs values above -1, training rows go down to {low:g}; take signed_log"
         )
-    # a constant outside what training held would be clipped away: it widens the limits instead
-    limits = (min(low, fill), max(facts[f"high {name}"], fill)) if name in settings.constants else None
-    low, high = limits or (low, facts[f"high {name}"])
     return NumericEncoding(column=name, fill=fill, low=low, high=high, log=log, mean=0.0, scale=1.0, flag=flag)
 
 
