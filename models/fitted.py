@@ -10,7 +10,7 @@ Every form maps the encoded float32 matrix (n, d) of the feature plan to a raw l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -53,12 +53,34 @@ class Logistic:
         return np.asarray(np.clip(raw, -LOGIT_LIMIT, LOGIT_LIMIT), np.float64)
 
 
+CATEGORY_CODES = 256
+"""A category's codes are 0 to this less one; whatever else stands in its column is missing."""
+
+
+def category_codes(x: Matrix) -> NDArray[np.int16]:
+    """The codes (n, d) of a matrix (n, d) of categories: 0 to 255, and CATEGORY_CODES where a value is no code."""
+    is_code = (x >= 0) & (x < CATEGORY_CODES) & (x == np.floor(x))
+    return np.where(is_code, x, CATEGORY_CODES).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class CategorySplits:
+    """The nodes of an ensemble that split on a set of a category's codes, not on a threshold."""
+
+    which: NDArray[np.int32]
+    """(T, M) row of goes_left; 0 where the node compares with its threshold"""
+    goes_left: NDArray[np.bool_]
+    """(1 + K, CATEGORY_CODES + 1) by code, the last for what is no code; row 0 is no set. A code that no training row
+    had goes where a missing value goes."""
+
+
 @dataclass(frozen=True)
 class Trees:
     """Binary trees padded to one shape: T trees of at most M nodes, root at 0; a leaf points to itself.
 
     A row goes left where x[feature] <= threshold. Thresholds are the library's float64 ones rounded toward minus
-    infinity to float32: for a float32 x the comparison is then the same.
+    infinity to float32: for a float32 x the comparison is then the same. A missing value (NaN) goes where the library
+    learned to send it, node by node.
     """
 
     feature: NDArray[np.int32]
@@ -76,22 +98,41 @@ class Trees:
     link: Literal["mean", "sum"]
     """forest: mean of the leaves' probabilities; boosted: baseline + sum of the leaves' values"""
     baseline: float = 0.0
+    missing_left: NDArray[np.bool_] | None = None
+    """(T, M) where NaN goes left; None: right at every node, as in files of schema 1"""
+    rows: NDArray[np.int32] | None = None
+    """(T, M) training rows that came by, which `models.contributions` weighs with; None in files of schema 1"""
+    categories: CategorySplits | None = None
+    """None: every node compares with its threshold"""
 
     def raw_logit(self, x: Matrix) -> Floats:
         """Raw logits (n,) of the encoded matrix x (n, d), one tree after the other (memory n, not n * T)."""
         total = np.zeros(len(x), np.float64)
-        rows = np.arange(len(x))
-        for feature, threshold, left, right, value in zip(
-            self.feature, self.threshold, self.left, self.right, self.value, strict=True
-        ):
-            node = np.zeros(len(x), np.int32)
-            for _ in range(self.depth):
-                goes_left = x[rows, feature[node]] <= threshold[node]
-                node = np.where(goes_left, left[node], right[node])
-            total += value[node]
+        for leaf, value in zip(self.leaves(x), self.value, strict=True):
+            total += value[leaf]
         if self.link == "mean":
             return logit(total / len(self.feature))
         return np.asarray(np.clip(total + self.baseline, -LOGIT_LIMIT, LOGIT_LIMIT), np.float64)
+
+    def leaves(self, x: Matrix) -> Iterator[NDArray[np.int32]]:
+        """For each tree in turn, the leaves (n,) that the rows of x (n, d) end on."""
+        rows = np.arange(len(x))
+        missing = np.isnan(x) if self.missing_left is not None else None
+        if missing is not None and not missing.any():
+            missing = None  # most plans fill what is missing: two lookups less at every node
+        codes = category_codes(x) if self.categories is not None else None
+        for tree, feature in enumerate(self.feature):
+            node = np.zeros(len(x), np.int32)
+            for _ in range(self.depth):
+                column = feature[node]
+                goes_left = x[rows, column] <= self.threshold[tree, node]
+                if self.missing_left is not None and missing is not None:
+                    goes_left |= missing[rows, column] & self.missing_left[tree, node]
+                if self.categories is not None and codes is not None:
+                    which = self.categories.which[tree, node]
+                    goes_left = np.where(which > 0, self.categories.goes_left[which, codes[rows, column]], goes_left)
+                node = np.where(goes_left, self.left[tree, node], self.right[tree, node])
+            yield node
 
 
 Activation = Literal["relu", "sigmoid"]
@@ -188,12 +229,16 @@ def append_constants(x: Matrix, constants: tuple[float, ...]) -> Matrix:
 
 # --- file form: arrays in one .npz, everything else in one .json ---
 
+SCHEMA = 2
+"""1 had trees without missing_left, rows and categories. It is read; a reader of 1 would walk the new ones wrongly."""
+_TREE_ARRAYS = ("feature", "threshold", "left", "right", "value")
+
 
 def save_contender(contender: Contender, folder: Path) -> None:
     """Write `model.json` and `arrays.npz` into an existing folder."""
     arrays: dict[str, NDArray[Any]] = {}
     document = {
-        "schema_version": 1,
+        "schema_version": SCHEMA,
         "name": contender.name,
         "form": _dump(contender.form, "", arrays),
         "calibration": {
@@ -209,8 +254,9 @@ def save_contender(contender: Contender, folder: Path) -> None:
 def load_contender(folder: Path) -> Contender:
     """Read what save_contender wrote. Raises ValueError where the file is of another version or kind."""
     document = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    if document.get("schema_version") != 1:
-        raise ValueError(f"{folder / 'model.json'}: expected schema_version 1, got {document.get('schema_version')}")
+    version = document.get("schema_version")
+    if version not in (1, SCHEMA):
+        raise ValueError(f"{folder / 'model.json'}: expected schema_version 1 or {SCHEMA}, got {version}")
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         form = _load(document["form"], "", arrays)
     return Contender(
@@ -227,8 +273,12 @@ def _dump(form: Form, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str,
             arrays[prefix + "coefficients"] = form.coefficients
             return {"kind": "logistic", "intercept": form.intercept}
         case Trees():
-            for name in ("feature", "threshold", "left", "right", "value"):
+            optional = [name for name in ("missing_left", "rows") if getattr(form, name) is not None]
+            for name in (*_TREE_ARRAYS, *optional):
                 arrays[prefix + name] = getattr(form, name)
+            if form.categories is not None:
+                arrays[prefix + "category_which"] = form.categories.which
+                arrays[prefix + "category_goes_left"] = form.categories.goes_left
             return {"kind": "trees", "depth": form.depth, "link": form.link, "baseline": form.baseline}
         case Network():
             for layer, (weight, bias) in enumerate(zip(form.weights, form.biases, strict=True)):
@@ -246,12 +296,15 @@ def _load(document: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray
         case "logistic":
             return Logistic(arrays[prefix + "coefficients"], document["intercept"])
         case "trees":
-            names = ("feature", "threshold", "left", "right", "value")
+            which, goes_left = (arrays.get(f"{prefix}category_{name}") for name in ("which", "goes_left"))
             return Trees(
-                **{name: arrays[prefix + name] for name in names},
+                **{name: arrays[prefix + name] for name in _TREE_ARRAYS},
                 depth=document["depth"],
                 link=document["link"],
                 baseline=document["baseline"],
+                missing_left=arrays.get(prefix + "missing_left"),
+                rows=arrays.get(prefix + "rows"),
+                categories=None if which is None or goes_left is None else CategorySplits(which, goes_left),
             )
         case "network":
             layers = range(document["layers"])

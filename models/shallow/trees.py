@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
-from models.fitted import Matrix, Trees
+from models.fitted import CATEGORY_CODES, CategorySplits, Matrix, Trees, category_codes
 from models.shallow.parity import refuse_disparity
 
 
@@ -34,26 +34,67 @@ class ForestSettings:
     min_leaf_rows: int = 20
 
 
-def fit_boosted(x: Matrix, y: NDArray[np.int8], *, seed: int, settings: BoostedSettings | None = None) -> Trees:
-    """Histogram gradient boosting on the float32 matrix x (n, d), labels y (n,)."""
+def fit_boosted(
+    x: Matrix,
+    y: NDArray[np.int8],
+    *,
+    seed: int,
+    settings: BoostedSettings | None = None,
+    categorical: Sequence[int] = (),
+) -> Trees:
+    """Histogram gradient boosting, with the library's own treatment of missing values and of categories.
+
+    Args:
+        x: encoded matrix (n, d); NaN is missing.
+        y: labels (n,), 1 = bad.
+        seed: of the library's random numbers.
+        settings: rounds, leaves and the like.
+        categorical: positions of columns that hold codes 0 to 255 of a category, or NaN.
+
+    Raises:
+        ValueError: a categorical column holds something else, or more codes than the library can split on.
+        TrainingError: the plain form says something else than the library.
+    """
     s = settings or BoostedSettings()
+    categorical = _splittable(x, categorical)
     model = HistGradientBoostingClassifier(
         max_iter=s.rounds,
         learning_rate=s.learning_rate,
         max_leaf_nodes=s.leaves,
         min_samples_leaf=min(s.min_leaf_rows, max(1, len(y) // 10)),
+        categorical_features=categorical or None,
         early_stopping=False,
         random_state=seed,
     ).fit(x, y)
-    nodes = [predictors[0].nodes for predictors in model._predictors]
-    form = Trees(
-        **_pad([_boosted_tree(n) for n in nodes]),
-        depth=max(int(n["depth"].max()) for n in nodes),
-        link="sum",
-        baseline=float(np.ravel(model._baseline_prediction)[0]),
-    )
+    form = boosted_form(model, categorical)
     refuse_disparity(form.raw_logit, model.predict_proba, x)
     return form
+
+
+def boosted_form(model: HistGradientBoostingClassifier, categorical: Sequence[int]) -> Trees:
+    """A fitted HistGradientBoosting of two classes as plain arrays; `categorical`: ascending, as it was fitted with."""
+    predictors = [of_round[0] for of_round in model._predictors]
+    codes = _codes_of(model) if categorical else []
+    # the library fits on a matrix with the categories in front; column_of leads back
+    numeric = [c for c in range(model.n_features_in_) if c not in set(categorical)]
+    column_of = np.array([*categorical, *numeric])
+    trees, sets = [], [np.zeros(CATEGORY_CODES + 1, np.bool_)]
+    for predictor in predictors:
+        trees.append(_boosted_tree(predictor.nodes, column_of))
+        for node in np.flatnonzero(predictor.nodes["is_categorical"] & ~predictor.nodes["is_leaf"].astype(bool)):
+            record = predictor.nodes[node]
+            trees[-1]["which"][node] = len(sets)
+            bits = predictor.raw_left_cat_bitsets[record["bitset_idx"]]
+            sets.append(_goes_left(bits, codes[record["feature_idx"]], bool(record["missing_go_to_left"])))
+    arrays = _pad(trees)
+    which = arrays.pop("which")
+    return Trees(
+        **arrays,
+        depth=max(int(predictor.nodes["depth"].max()) for predictor in predictors),
+        link="sum",
+        baseline=float(np.ravel(model._baseline_prediction)[0]),
+        categories=CategorySplits(which, np.stack(sets)) if len(sets) > 1 else None,
+    )
 
 
 def fit_forest(x: Matrix, y: NDArray[np.int8], settings: ForestSettings, *, threads: int) -> Trees:
@@ -80,9 +121,12 @@ def fit_forest(x: Matrix, y: NDArray[np.int8], settings: ForestSettings, *, thre
 def split_by_seed(form: Trees, settings: ForestSettings) -> list[Trees]:
     """The forest of each seed alone, in the order of the seeds."""
     k = settings.trees_per_seed
-    names = ("feature", "threshold", "left", "right", "value")
+    names = ("feature", "threshold", "left", "right", "value", "missing_left", "rows")
+    held = {
+        name: array for name in names if (array := getattr(form, name)) is not None
+    }  # older files lack the last two
     return [
-        Trees(**{n: getattr(form, n)[i * k : (i + 1) * k] for n in names}, depth=form.depth, link="mean")
+        replace(form, **{name: array[i * k : (i + 1) * k] for name, array in held.items()})
         for i in range(len(settings.seeds))
     ]
 
@@ -95,19 +139,75 @@ def round_down_to_float32(thresholds: NDArray[np.float64]) -> NDArray[np.float32
     return np.where(nearest > thresholds, below, nearest).astype(np.float32)
 
 
-def _boosted_tree(nodes: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    is_leaf = nodes["is_leaf"].astype(bool)
-    return _tree(is_leaf, nodes["feature_idx"], nodes["num_threshold"], nodes["left"], nodes["right"], nodes["value"])
+def _splittable(x: Matrix, categorical: Sequence[int]) -> list[int]:
+    """The categorical columns, ascending, that have two codes or more.
+
+    With one code alone the library writes a split of code against missing as a categorical node without a set
+    (scikit-learn 1.9, grower._fill_predictor_arrays), and predicts by another node's; as a number it is right.
+    """
+    kept = []
+    for column in sorted(set(categorical)):
+        values = np.unique(x[~np.isnan(x[:, column]), column])
+        if (category_codes(values) == CATEGORY_CODES).any():
+            raise ValueError(
+                f"categorical column {column}: expected codes 0 to {CATEGORY_CODES - 1} or NaN, got values "
+                f"from {values[0]:g} to {values[-1]:g}; encode the category, and fold its rare levels"
+            )
+        if len(values) == CATEGORY_CODES:
+            raise ValueError(
+                f"categorical column {column} has {len(values)} codes, the library splits on at most "
+                f"{CATEGORY_CODES - 1}; fold its rare levels"
+            )
+        if len(values) > 1:
+            kept.append(column)
+    return kept
+
+
+def _codes_of(model: HistGradientBoostingClassifier) -> list[NDArray[np.intp]]:
+    """For each categorical column, the codes that training rows had; the library numbers them in this order."""
+    encoder = model._preprocessor.named_transformers_["encoder"]
+    return [found[~np.isnan(found)].astype(np.intp) for found in encoder.categories_]
+
+
+def _goes_left(bits: NDArray[np.uint32], codes: NDArray[np.intp], missing_left: bool) -> NDArray[np.bool_]:
+    """One row of `CategorySplits.goes_left`: bits (8,) of 32 hold the numbers of the codes that go left."""
+    numbers = (bits[:, np.newaxis] >> np.arange(32, dtype=np.uint32) & 1).astype(np.bool_).ravel()
+    goes_left = np.full(CATEGORY_CODES + 1, missing_left)
+    goes_left[codes] = numbers[: len(codes)]
+    return goes_left
+
+
+def _boosted_tree(nodes: NDArray[Any], column_of: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+    tree = _tree(
+        is_leaf=nodes["is_leaf"].astype(bool),
+        feature=column_of[nodes["feature_idx"]],
+        threshold=nodes["num_threshold"],
+        left=nodes["left"],
+        right=nodes["right"],
+        value=nodes["value"],
+        missing_left=nodes["missing_go_to_left"],
+        rows=nodes["count"],
+    )
+    return tree | {"which": np.zeros(len(nodes), np.int32)}
 
 
 def _forest_tree(tree: Any) -> dict[str, NDArray[Any]]:
-    is_leaf = tree.children_left < 0
     shares = tree.value[:, 0, :]
-    bad_share = shares[:, -1] / shares.sum(axis=1)
-    return _tree(is_leaf, tree.feature, tree.threshold, tree.children_left, tree.children_right, bad_share)
+    return _tree(
+        is_leaf=tree.children_left < 0,
+        feature=tree.feature,
+        threshold=tree.threshold,
+        left=tree.children_left,
+        right=tree.children_right,
+        value=shares[:, -1] / shares.sum(axis=1),
+        missing_left=tree.missing_go_to_left,
+        rows=tree.weighted_n_node_samples,  # a row that the bootstrap drew twice counts twice, as in its value
+    )
 
 
-def _tree(is_leaf: Any, feature: Any, threshold: Any, left: Any, right: Any, value: Any) -> dict[str, NDArray[Any]]:
+def _tree(
+    *, is_leaf: Any, feature: Any, threshold: Any, left: Any, right: Any, value: Any, missing_left: Any, rows: Any
+) -> dict[str, NDArray[Any]]:
     itself = np.arange(len(is_leaf))
     return {
         "feature": np.where(is_leaf, 0, feature).astype(np.int32),
@@ -115,6 +215,8 @@ def _tree(is_leaf: Any, feature: Any, threshold: Any, left: Any, right: Any, val
         "left": np.where(is_leaf, itself, left).astype(np.int32),
         "right": np.where(is_leaf, itself, right).astype(np.int32),
         "value": np.where(is_leaf, value, 0.0).astype(np.float64),
+        "missing_left": missing_left.astype(np.bool_) & ~is_leaf,
+        "rows": np.rint(rows).astype(np.int32),
     }
 
 

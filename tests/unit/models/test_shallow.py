@@ -122,6 +122,6 @@ def test_a_contender_of_another_schema_is_refused(tmp_path):
     x, y = drawn(200)
     save_contender(Contender("a", fit_logistic(x, y)), tmp_path)
     path = tmp_path / "model.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 3'))
     with pytest.raises(ValueError, match="schema_version"):
         load_contender(tmp_path)
