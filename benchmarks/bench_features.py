@@ -106,7 +106,7 @@ def by_polars(plan: FeaturePlan) -> Callable[[Path, Path], None]:
 
 
 def by_floor(plan: FeaturePlan) -> Callable[[Path, Path], None]:
-    """Reads the raw columns, and reads and writes the matrix that `ours` has just left: bytes moved, nothing computed."""
+    """Reads the raw columns, reads the matrix that `ours` has just left and writes it again; computes nothing."""
 
     def run(source: Path, sink: Path) -> None:
         pl.scan_parquet(source).select(pl.all().null_count()).collect(engine="streaming")

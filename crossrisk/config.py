@@ -41,6 +41,7 @@ from crossrisk.features import (
     RowPlan,
     SelectionRules,
     Sentinels,
+    View,
     check_servable_names,
 )
 from crossrisk.features.fitting import OF_CATEGORIES, OF_NUMBERS, EncodingName, check_settings
@@ -355,7 +356,7 @@ class FeaturesConfig(_Form):
 
     @property
     def fit_settings(self) -> FitSettings:
-        """What `crossrisk.features.fit_plan` is told."""
+        """What `crossrisk.features.fit_plan` is told; the lineup has its part in `Portfolio.fit_settings`."""
         return FitSettings(
             clip_quantiles=self.clip_quantiles,
             min_level_rows=self.min_level_rows,
@@ -416,6 +417,11 @@ class LineupConfig(_Form):
     forest_depth: int = Field(default=10, ge=1, le=14, description="bounded, so that exported lookups stay fast")
     forest_seeds: int = Field(default=5, ge=1, le=50, description="forests averaged; their spread is shown")
     seed: int = Field(default=1, ge=0, description="first seed; forests and networks count up from it")
+    boosted_inputs: View = Field(
+        default="encoded",
+        description="what boosted trees are fitted on: the matrix of all contenders, or numbers with missing left "
+        "missing and categories as codes, which the trees split themselves",
+    )
     min_target_bads: int = Field(default=60, ge=1, description="below: no contender is fitted on target labels")
     dan: DanConfig = DanConfig()
 
@@ -686,6 +692,16 @@ class Portfolio(_Form):
     def can_publish(self) -> bool:
         """Whether any contender of the lineup may become the champion."""
         return self.lineup.pooling == "allowed" or bool(set(self.contenders) - set(POOLED))
+
+    def view_of(self, contender: str) -> View:
+        """Which matrix of the feature plan a contender is fitted on."""
+        return self.lineup.boosted_inputs if contender.endswith("_boosted") else "encoded"
+
+    @property
+    def fit_settings(self) -> FitSettings:
+        """What `crossrisk.features.fit_plan` is told."""
+        has_native = any(self.view_of(name) == "native" for name in self.contenders)
+        return self.features.fit_settings.model_copy(update={"native": has_native})
 
     @property
     def row_plan(self) -> RowPlan:

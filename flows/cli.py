@@ -34,7 +34,7 @@ JSON_KEYS = (
 
 MONITOR_KEYS = (
     "schema_version", "run_id", "portfolio", "as_of", "month", "champion", "light", "reasons", "volumes", "score_psi",
-    "feature_psi", "performance", "paths",
+    "hidden", "feature_psi", "performance", "paths",
 )  # fmt: skip
 FEATURES_PRINTED = 10
 """by `monitor --json`, largest PSI first; all are in the report's JSON twin"""

@@ -15,6 +15,7 @@ from flows.dates import logical_date
 from flows.recording import recorded, run_name
 from tasks.ingest import ingest
 from tasks.monitor import collect_months, measure_months, score_months, set_light, watched_champion
+from tasks.monitor_hidden import compare_hidden
 from tasks.monitor_report import report_month
 
 
@@ -47,7 +48,10 @@ def monitor(
         collected = run.step("collect months", collect_months, loaded, ingested, watched, chosen)
         scored = run.step("score months", score_months, loaded, watched, collected)
         measured = run.step("measure months", measure_months, loaded, watched, collected, scored, chosen)
+        hidden = run.step("compare hidden features", compare_hidden, loaded, watched, collected, chosen)
         signals = run.step("set the light", set_light, loaded, watched, measured)
-        result = run.step("report month", report_month, loaded, run.id, watched, ingested, collected, measured, signals)
+        result = run.step(
+            "report month", report_month, loaded, run.id, watched, ingested, collected, measured, hidden, signals
+        )
         run.finish(result["light"])
         return result

@@ -44,9 +44,7 @@ def encode(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """
     if not plan.outputs:
         raise ValueError("the feature plan has no output: no column varies among its training rows")
-    absent = [column.name for column in plan.rows.raw_columns if column.name not in raw]
-    if absent:
-        raise ValueError(f"raw column {absent[0]!r} of the feature plan was not given; given: {sorted(raw)}")
+    _require_columns(plan, raw)
     numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
     blocks = [
         *([_encode_numerics(plan.numerics, numbers)] if plan.numerics else []),
@@ -56,6 +54,34 @@ def encode(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         *(_level_values(table, raw[table.column]) for table in plan.level_tables),
     ]
     return tf.concat(blocks, axis=1)
+
+
+def encode_native(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """The native view (n, d) float32, d = len(plan.native.outputs), missing as NaN; arguments as of `encode`.
+
+    Raises:
+        ValueError: the plan has no native view, or a raw column is not in `raw`.
+    """
+    view = plan.native
+    if view is None:
+        raise ValueError("the feature plan was fitted without a native view (lineup.boosted_inputs)")
+    _require_columns(plan, raw)
+    numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
+    codes = (_level_positions(one.levels, raw[one.column]) for one in view.categories)
+    # missing comes behind the levels and in front of all else there; here it has no code
+    floats = (
+        tf.where(position == len(one.levels), np.nan, tf.cast(tf.minimum(position, len(one.levels)), tf.float32))
+        for one, position in zip(view.categories, codes, strict=True)
+    )
+    return tf.concat(
+        [tf.cast(numbers.columns(view.numbers), tf.float32), *(column[:, tf.newaxis] for column in floats)], axis=1
+    )
+
+
+def _require_columns(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> None:
+    absent = [column.name for column in plan.rows.raw_columns if column.name not in raw]
+    if absent:
+        raise ValueError(f"raw column {absent[0]!r} of the feature plan was not given; given: {sorted(raw)}")
 
 
 @dataclass(frozen=True)
@@ -217,11 +243,16 @@ def _bin_positions(column: str, edges: Sequence[float], missing_position: int, n
 
 
 def _level_values(table: LevelTable, text: tf.Tensor) -> tf.Tensor:
-    """The output (n, 1) float32 of a table of levels, by comparison with each: see _encode_category."""
-    keys = [*table.levels, ""]  # missing is a key like any other
+    """The output (n, 1) float32 of a table of levels."""
+    values = _constants(table, [*table.values, table.missing, table.other])
+    return tf.gather(values, _level_positions(table.levels, text))[:, tf.newaxis]
+
+
+def _level_positions(levels: Sequence[str], text: tf.Tensor) -> tf.Tensor:
+    """The position (n,) int32 of each row's level, L for missing, L + 1 for all else; see _encode_category."""
+    keys = [*levels, ""]  # missing is a key like any other
     is_key = tf.equal(text[:, tf.newaxis], tf.constant(keys, tf.string, shape=(1, len(keys))))
-    position = tf.reduce_min(tf.where(is_key, tf.range(len(keys)), len(keys)), axis=1)
-    return tf.gather(_constants(table, [*table.values, table.missing, table.other]), position)[:, tf.newaxis]
+    return tf.reduce_min(tf.where(is_key, tf.range(len(keys)), len(keys)), axis=1)
 
 
 def _constants(table: BinTable | LevelTable, values: Sequence[float]) -> tf.Tensor:

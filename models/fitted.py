@@ -18,6 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crossrisk.features import View
+
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
@@ -209,6 +211,8 @@ class Contender:
     calibration: Calibration = field(default_factory=Calibration)
     constants: tuple[float, ...] = ()
     """Values appended as constant columns behind the matrix at serving (the population flag of pooled models: 1)."""
+    view: View = "encoded"
+    """Which matrix of the feature plan it was fitted on: `x` below is a matrix of this view."""
 
     def raw_logit(self, x: Matrix) -> Floats:
         """Raw logits (n,) of the encoded matrix x (n, d), before calibration."""
@@ -246,6 +250,7 @@ def save_contender(contender: Contender, folder: Path) -> None:
             "slope": contender.calibration.slope,
         },
         "constants": list(contender.constants),
+        "view": contender.view,
     }
     np.savez(folder / "arrays.npz", allow_pickle=False, **arrays)
     (folder / "model.json").write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
@@ -264,6 +269,7 @@ def load_contender(folder: Path) -> Contender:
         form=form,
         calibration=Calibration(**document["calibration"]),
         constants=tuple(document["constants"]),
+        view=document.get("view", "encoded"),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossrisk.features import View
 from models.fitted import Contender, Form, Matrix
 from models.shallow.logistic import fit_logistic
 from models.shallow.stacked import fit_stacked
@@ -32,6 +33,10 @@ class TrainingRows:
     x_target: Matrix
     """(n_t, d); may have no row"""
     y_target: NDArray[np.int8]
+    view: View = "encoded"
+    """which matrix of the feature plan the rows are of"""
+    categorical: tuple[int, ...] = ()
+    """positions of the columns that hold codes of categories"""
 
     @property
     def target_bads(self) -> int:
@@ -65,23 +70,28 @@ def fit_baseline(name: str, rows: TrainingRows, *, seed: int, forest: ForestSett
         case "source_logistic":
             form = fit_logistic(x_s, y_s)
         case "source_boosted":
-            form = fit_boosted(x_s, y_s, seed=seed)
+            form = fit_boosted(x_s, y_s, seed=seed, categorical=rows.categorical)
         case "source_forest":
             form = fit_forest(x_s, y_s, forest, threads=threads)
-            return FittedBaseline(Contender(name, form), {"trees": len(form.feature), "seeds": len(forest.seeds)})
+            return FittedBaseline(
+                Contender(name, form, view=rows.view), {"trees": len(form.feature), "seeds": len(forest.seeds)}
+            )
         case "target_logistic":
             form = fit_logistic(x_t, y_t)
         case "target_boosted":
-            form = fit_boosted(x_t, y_t, seed=seed)
+            form = fit_boosted(x_t, y_t, seed=seed, categorical=rows.categorical)
         case "pooled_logistic" | "pooled_boosted":
             x, y = _pool(rows)
-            form = fit_logistic(x, y) if name == "pooled_logistic" else fit_boosted(x, y, seed=seed)
-            return FittedBaseline(Contender(name, form, constants=IS_TARGET))
+            if name == "pooled_logistic":
+                form = fit_logistic(x, y)
+            else:
+                form = fit_boosted(x, y, seed=seed, categorical=rows.categorical)
+            return FittedBaseline(Contender(name, form, constants=IS_TARGET, view=rows.view))
         case "stacked":
             form = fit_stacked(fit_logistic(x_s, y_s), x_t, y_t)
         case _:
             raise ValueError(f"unknown shallow contender {name!r}")
-    return FittedBaseline(Contender(name, form))
+    return FittedBaseline(Contender(name, form, view=rows.view))
 
 
 def _pool(rows: TrainingRows) -> tuple[Matrix, NDArray[np.int8]]:

@@ -18,9 +18,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded
+from crossrisk.features import View
 from crossrisk.store import Stage, stage
 from models.calibration import fit_calibration, prior_shift
-from models.fitted import load_contender, save_contender, sigmoid
+from models.fitted import Matrix, load_contender, save_contender, sigmoid
 from tasks.features import ENCODED, load_plan
 from tasks.matrix import Part, read_parts
 from tasks.split import SOURCE_FIT, TARGET_FIT, TARGET_SELECT
@@ -39,13 +40,16 @@ def calibrate(loaded: Loaded, encoded: Stage, fitted: Stage, trained: Mapping[st
     present = {name: made for name, made in trained.items() if made.facts["fitted"]}
 
     def build(folder: Path) -> dict[str, Any]:
-        rows = read_parts(encoded.folder / ENCODED, load_plan(fitted).outputs)
+        plan = load_plan(fitted)
+        rows = read_parts(encoded.folder / ENCODED, plan.outputs)
+        native = read_parts(encoded.folder / ENCODED, plan.columns_of("native")).x if plan.native else rows.x[:, :0]
+        matrices: dict[View, Matrix] = {"encoded": rows.x, "native": native}
         columns: dict[str, Any] = {"id": rows.ids, "part": rows.parts}
         facts: dict[str, Any] = {}
         chooses = (rows.parts == TARGET_SELECT).to_numpy() & ~np.isnan(rows.label)
         for name, made in present.items():
             contender = load_contender(made.folder)
-            raw = contender.raw_logit(rows.x)
+            raw = contender.raw_logit(matrices[contender.view])
             shift = _prior_shift(name, rows, made)
             calibration = fit_calibration(raw[chooses], rows.label[chooses].astype(np.int8), shift=shift)
             (folder / name).mkdir()

@@ -30,7 +30,7 @@ from crossrisk.shift import (
     support_of,
 )
 from crossrisk.store import Stage, stage
-from models.fitted import Contender, Floats, Matrix, load_contender
+from models.fitted import Floats, Matrix, load_contender
 from models.shallow.domain import tell_apart
 from tasks.features import ENCODED, ROWS, load_plan
 from tasks.matrix import Part, read_parts
@@ -54,9 +54,14 @@ def diagnose(loaded: Loaded, rows: Stage, encoded: Stage, fitted: Stage, calibra
 
     def build(folder: Path) -> dict[str, Any]:
         plan = load_plan(fitted)
-        parts = read_parts(encoded.folder / ENCODED, plan.outputs, [SOURCE_FIT, SOURCE_STOP, TARGET_SELECT, *FITTING])
-        contender = None if name is None else load_contender(calibrated.folder / name)
-        home, target = (_score(parts, part, contender) for part in (SOURCE_STOP, TARGET_SELECT))
+        matrix, read = encoded.folder / ENCODED, [SOURCE_FIT, SOURCE_STOP, TARGET_SELECT, *FITTING]
+        parts = read_parts(matrix, plan.outputs, read)
+        raw = None
+        if name is not None:
+            contender = load_contender(calibrated.folder / name)
+            of_its_view = read_parts(matrix, plan.columns_of(contender.view), read)
+            raw = contender.raw_logit(of_its_view.x)
+        home, target = (_score(parts, part, raw) for part in (SOURCE_STOP, TARGET_SELECT))
         y_fit = parts.label[_of(parts, SOURCE_FIT)]
         home, known = home.labelled, target.labelled
         return Diagnosis(
@@ -98,11 +103,11 @@ class _Scored:
         return _Scored(self.x[known], self.raw[known], self.label[known])
 
 
-def _score(parts: Part, part: str, contender: Contender | None) -> _Scored:
+def _score(parts: Part, part: str, raw: Floats | None) -> _Scored:
     rows = _of(parts, part)
-    if contender is None:
+    if raw is None:
         return _Scored(parts.x[:0], np.empty(0), np.empty(0))
-    return _Scored(parts.x[rows], contender.raw_logit(parts.x[rows]), parts.label[rows])
+    return _Scored(parts.x[rows], raw[rows], parts.label[rows])
 
 
 def _of(parts: Part, *names: str) -> NDArray[np.bool_]:

@@ -4,7 +4,8 @@ Three tasks around the pure plan of `crossrisk.features`. Each writes one file, 
 
 rows.parquet     id and the row-wise features (nothing fitted), of every row that has a label line
 plan.json        the fitted feature plan
-encoded.parquet  id, population, part, month, label (null where training may not see it), float32 features
+encoded.parquet  id, population, part, month, label (null where training may not see it), float32 features of
+                 every view that a contender is fitted on
 
 Encodings of labels (woe, target_mean) see those of source_fit alone, where labels are plenty: a contender that is
 fitted on the target's labels then never meets one of them twice. The rows of source_fit get cross-fitted values.
@@ -23,7 +24,14 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError
-from crossrisk.features import FeaturePlan, crossfit, encoding_expressions, fit_plan, rowwise_expressions
+from crossrisk.features import (
+    FeaturePlan,
+    crossfit,
+    encoding_expressions,
+    fit_plan,
+    native_expressions,
+    rowwise_expressions,
+)
 from crossrisk.labels import TARGET
 from crossrisk.store import Stage, stage, write_text
 from tasks.ingest import scan_ingested
@@ -67,7 +75,7 @@ def fit_encodings(loaded: Loaded, rows: Stage, split: Stage) -> Stage:
     Raises:
         InputError: no feature is left, or the rows cannot be fitted as `[features]` says.
     """
-    settings = loaded.portfolio.features.fit_settings
+    settings = loaded.portfolio.fit_settings
 
     def build(folder: Path) -> dict[str, Any]:
         is_training = pl.col("part").is_in([SOURCE_FIT, TARGET_FIT, TARGET_UNLABELLED])
@@ -106,7 +114,7 @@ def apply_encodings(loaded: Loaded, rows: Stage, split: Stage, fitted: Stage) ->
 
     def build(folder: Path) -> dict[str, Any]:
         plan = load_plan(fitted)
-        encode = encoding_expressions(plan)
+        encode = (*encoding_expressions(plan), *native_expressions(plan))
         visible = pl.when(pl.col("label_used")).then(pl.col("label")).alias("label")
         encoded = _with_part(rows, split).select("id", "population", "part", "month", visible, *encode)
         if plan.label_outputs:

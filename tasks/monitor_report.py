@@ -33,11 +33,12 @@ def report_month(
     ingested: Stage,
     collected: Stage,
     measured: Stage,
+    hidden: Stage,
     signals: Sequence[Signal],
 ) -> dict[str, Any]:
     """Write runs/<run_id>/monitor.html and monitor.json; the JSON document is the run's result."""
     folder = loaded.folders.runs / run_id
-    result = build_month(loaded, run_id, watched, ingested, collected, measured, signals)
+    result = build_month(loaded, run_id, watched, ingested, collected, measured, hidden, signals)
     result["paths"] = {"report": str(folder / "monitor.html"), "json": str(folder / "monitor.json")}
     write_text(folder / "monitor.html", render_month(result))
     write_json(folder / "monitor.json", result)
@@ -54,6 +55,7 @@ def build_month(
     ingested: Stage,
     collected: Stage,
     measured: Stage,
+    hidden: Stage,
     signals: Sequence[Signal],
 ) -> dict[str, Any]:
     """Everything that the page shows, as plain data; schema_version 1."""
@@ -80,6 +82,7 @@ def build_month(
             "months": [{"month": one["month"], **_verdict_of_rows(one["score_psi"])} for one in months],
             "histogram": facts["score"],
         },
+        "hidden": dict(hidden.facts),
         "feature_psi": [_verdict_of_rows(one) for one in facts["features"]],
         "performance": {
             "judged_months": facts["judged"]["months"],

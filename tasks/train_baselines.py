@@ -36,13 +36,15 @@ def train_baseline(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> 
     Facts: `fitted`, and `reason` where it is False because too few target bads have matured.
     """
     lineup = loaded.portfolio.lineup
-    forest = forest_settings(loaded)
+    forest, view = forest_settings(loaded), loaded.portfolio.view_of(name)
 
     def build(folder: Path) -> dict[str, Any]:
-        columns = load_plan(fitted).outputs
+        plan = load_plan(fitted)
+        columns = plan.columns_of(view)
         x_source, y_source = read_parts(encoded.folder / ENCODED, columns, [SOURCE_FIT]).labelled
         x_target, y_target = read_parts(encoded.folder / ENCODED, columns, [TARGET_FIT]).labelled
-        rows = TrainingRows(x_source, y_source, x_target, y_target)
+        categorical = plan.native.categorical if plan.native and view == "native" else ()
+        rows = TrainingRows(x_source, y_source, x_target, y_target, view, categorical)
         if needs_target_labels(name) and rows.target_bads < lineup.min_target_bads:
             reason = f"{rows.target_bads} matured target bads to fit on, at least {lineup.min_target_bads} needed"
             return {"fitted": False, "reason": reason}
@@ -53,6 +55,7 @@ def train_baseline(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> 
     inputs = {
         "name": name,
         "encoded": encoded.digest,
+        "view": view,
         "seed": lineup.seed,
         "min_target_bads": lineup.min_target_bads,
         "forest": asdict(forest) if name == "source_forest" else None,

@@ -14,10 +14,13 @@ from crossrisk.features.plan import (
     CategoryEncoding,
     Dropped,
     FeaturePlan,
+    LevelCodes,
     LevelTable,
+    NativeView,
     NumericEncoding,
+    View,
 )
-from crossrisk.features.query import encoded_query, encoding_expressions, rowwise_expressions
+from crossrisk.features.query import encoded_query, encoding_expressions, native_expressions, rowwise_expressions
 from crossrisk.features.rows import (
     DAYS_PER_MONTH,
     Age,
@@ -44,17 +47,21 @@ __all__ = [
     "Dropped",
     "FeaturePlan",
     "FitSettings",
+    "LevelCodes",
     "LevelTable",
+    "NativeView",
     "NumericEncoding",
     "Ratio",
     "RawColumn",
     "RowPlan",
     "SelectionRules",
     "Sentinels",
+    "View",
     "check_servable_names",
     "crossfit",
     "encoded_query",
     "encoding_expressions",
     "fit_plan",
+    "native_expressions",
     "rowwise_expressions",
 ]

@@ -20,8 +20,10 @@ from crossrisk.features.plan import (
     CategoryEncoding,
     Dropped,
     FeaturePlan,
+    LevelCodes,
     LevelTable,
     Log,
+    NativeView,
     NumericEncoding,
 )
 from crossrisk.features.query import filled_and_clipped
@@ -44,6 +46,8 @@ from crossrisk.features.tables import (
 EncodingName = Literal["standard", "bins", "one_hot", "woe", "target_mean", "frequency"]
 OF_NUMBERS: tuple[EncodingName, ...] = ("standard", "bins", "woe", "target_mean")
 OF_CATEGORIES: tuple[EncodingName, ...] = ("one_hot", "woe", "target_mean", "frequency")
+MOST_CODES = 254
+"""Levels with a code of their own: scikit-learn's boosting takes 255 codes of a category, and one is for the rest."""
 ON_LABELS: tuple[EncodingName, ...] = ("woe", "target_mean")
 
 
@@ -62,6 +66,8 @@ class FitSettings(Plain):
     """of a number that is binned"""
     smoothing: float = Field(default=20.0, gt=0)
     """rows of the overall bad rate that a target mean is drawn towards"""
+    native: bool = False
+    """whether a contender is fitted on the native view"""
     select: SelectionRules = SelectionRules()
 
     @property
@@ -150,6 +156,9 @@ def fit_plan(
             *_fit_frequencies(training, chosen(categories, "frequency", is_number=False)),
             *_fit_aggregates(training),
         ),
+        native=_fit_native(training, [n for n in numbers if n not in out], [n for n in categories if n not in out])
+        if settings.native
+        else None,
         dropped=tuple(dropped),
     )
     _refuse_twins(plan.outputs)
@@ -285,6 +294,23 @@ def _fit_bin_tables(training: _Training, names: Sequence[str], meaning: Meaning)
                 scale=scale,
                 uses_labels=True,
             )
+
+
+# --- the native view ---
+
+
+def _fit_native(training: _Training, numbers: Sequence[str], categories: Sequence[str]) -> NativeView:
+    """Numbers that vary or go missing, and categories with at most MOST_CODES levels of their own."""
+    varying = [name for name in numbers if training.features[name].n_unique() > 1]
+    codes = (LevelCodes(column=name, levels=_coded_levels(training, name)) for name in categories)
+    return NativeView(numbers=tuple(varying), categories=tuple(codes))
+
+
+def _coded_levels(training: _Training, name: str) -> tuple[str, ...]:
+    values = training.features[name]
+    counts = values.drop_nulls().value_counts(name="rows").sort(["rows", name], descending=[True, False])
+    frequent = counts.filter(pl.col("rows") >= training.settings.min_level_rows)[name]
+    return tuple(frequent.head(MOST_CODES).sort())
 
 
 # --- categories ---

@@ -111,6 +111,43 @@ class BinTable(_Table):
     """ascending; values has one more"""
 
 
+View = Literal["encoded", "native"]
+"""Which matrix a contender is fitted on: the encoded one, or `NativeView`."""
+
+
+class LevelCodes(Plain):
+    """The levels of a category in the order of their codes."""
+
+    column: str
+    levels: tuple[str, ...]
+
+
+class NativeView(Plain):
+    """A second matrix, for trees that take missing numbers and categories as they are.
+
+    Numbers are float32 with NaN for missing. A category is the position of its level, one more for levels unseen or
+    rare in training, NaN for missing.
+    """
+
+    numbers: tuple[str, ...]
+    categories: tuple[LevelCodes, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of its columns, other than those of the encoded matrix, for both are kept side by side."""
+        return tuple(f"{name} as it is" for name in self.features)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """For each of `outputs` the feature that it is."""
+        return (*self.numbers, *(one.column for one in self.categories))
+
+    @property
+    def categorical(self) -> tuple[int, ...]:
+        """Positions of the categories among `outputs`."""
+        return tuple(range(len(self.numbers), len(self.numbers) + len(self.categories)))
+
+
 Encoding = NumericEncoding | CategoryEncoding | BinSlots | BinTable | LevelTable
 
 
@@ -131,7 +168,23 @@ class FeaturePlan(Plain):
     bins: tuple[BinSlots, ...] = ()
     bin_tables: tuple[BinTable, ...] = ()
     level_tables: tuple[LevelTable, ...] = ()
+    native: NativeView | None = None
+    """there where a contender is fitted on it"""
     dropped: tuple[Dropped, ...] = ()
+
+    def columns_of(self, view: View) -> tuple[str, ...]:
+        """Names of the columns of a view's matrix, in order. Raises ValueError where the plan has no such view."""
+        return self.outputs if view == "encoded" else self._native.outputs
+
+    def features_of(self, view: View) -> tuple[str, ...]:
+        """For each column of a view's matrix the row-wise feature that it was made of: what a reason is named by."""
+        return self.features_of_outputs if view == "encoded" else self._native.features
+
+    @property
+    def _native(self) -> NativeView:
+        if self.native is None:
+            raise ValueError("the feature plan was fitted without a native view (lineup.boosted_inputs)")
+        return self.native
 
     @property
     def encodings(self) -> Iterator[Encoding]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from crossrisk.features.plan import BinSlots, BinTable, CategoryEncoding, FeaturePlan, LevelTable, NumericEncoding
+from crossrisk.features.plan import BinSlots, BinTable, CategoryEncoding, FeaturePlan, LevelTable, NumericEncoding, View
 from crossrisk.features.rows import DAYS_PER_MONTH, FIRST_DAY, LAST_DAY, Age, DatePart, Difference, Ratio, RowPlan
 
 _BESIDE = "beside "
@@ -25,19 +25,25 @@ _PARTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 }
 
 
-def encoded_query(plan: FeaturePlan, raw: pl.LazyFrame, *, beside: Sequence[str] = ()) -> pl.LazyFrame:
-    """The whole plan as one query: raw columns in, the encoded matrix out, row by row and in the order of the rows.
+def encoded_query(
+    plan: FeaturePlan, raw: pl.LazyFrame, *, beside: Sequence[str] = (), view: View = "encoded"
+) -> pl.LazyFrame:
+    """The whole plan as one query: raw columns in, a matrix out, row by row and in the order of the rows.
 
     Args:
         plan: fitted.
         raw: holds `plan.rows.raw_columns` and the columns beside; others are never read.
         beside: columns that are kept as they are in front of the matrix, such as an id.
+        view: which matrix.
+
+    Raises:
+        ValueError: the plan has no such view.
     """
     features = raw.select(
         *(pl.col(name).alias(f"{_BESIDE}{i}") for i, name in enumerate(beside)), *rowwise_expressions(plan.rows)
     )
     kept = (pl.col(f"{_BESIDE}{i}").alias(name) for i, name in enumerate(beside))
-    return features.select(*kept, *encoding_expressions(plan))
+    return features.select(*kept, *(encoding_expressions(plan) if view == "encoded" else native_expressions(plan)))
 
 
 # --- row-wise part: raw columns -> features ---
@@ -108,6 +114,23 @@ def encoding_expressions(plan: FeaturePlan) -> list[pl.Expr]:
     ]
     names = plan.outputs
     return [expression.cast(pl.Float32).alias(name) for name, expression in zip(names, expressions, strict=True)]
+
+
+def native_expressions(plan: FeaturePlan) -> list[pl.Expr]:
+    """One float32 expression for each column of the native view, missing as NaN; none where the plan has no such view.
+
+    A code is 0, 1, ... in the order of the levels, their number for any other level.
+    """
+    if plan.native is None:
+        return []
+    expressions = [pl.col(name).cast(pl.Float32) for name in plan.native.numbers]
+    for one in plan.native.categories:
+        column, other = pl.col(one.column), pl.lit(float(len(one.levels)), pl.Float32)
+        codes = pl.Series(range(len(one.levels)), dtype=pl.Float32)
+        known = column.replace_strict(list(one.levels), codes, default=other, return_dtype=pl.Float32)
+        expressions.append(pl.when(column.is_not_null()).then(known if one.levels else other))
+    names = plan.native.outputs
+    return [e.fill_null(float("nan")).alias(name) for name, e in zip(names, expressions, strict=True)]
 
 
 def filled_and_clipped(n: NumericEncoding) -> pl.Expr:

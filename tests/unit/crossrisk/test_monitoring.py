@@ -251,6 +251,7 @@ def document(rows: int = 500, *, labels: bool = True) -> dict[str, Any]:
             "months": [{"month": month, **measured} for month in ("2024-01", "2024-02")],
             "histogram": {"labels": reference.bins.labels, "reference": reference.counts, "month": counts.tolist()},
         },
+        "hidden": {"status": "ok", "mmd2": 0.012, "null_sd": 0.002, "p": 0.002, "n_first": 1000, "n_second": 640},
         "feature_psi": [{"feature": f"f{i}", **measured, "moved": moved} for i in range(30)],
         "performance": {
             "judged_months": ["2024-01"] if labels else [],
@@ -359,6 +360,17 @@ def test_warnings_of_the_input_stand_outside_the_verdict():
     assert "branch" not in verdict
     assert "branch" in rest
     assert "Warnings of the input" not in render_month(document())
+
+
+def test_the_hidden_features_of_a_network_are_told_beside_their_noise_and_of_nothing_else():
+    page = render_month(document())
+    assert "0.01200" in page
+    assert "beyond noise, also where no single feature shows it" in page
+    quiet = document()
+    quiet["hidden"]["p"] = 0.4
+    assert "nothing beyond noise" in render_month(quiet)
+    for status in ("no network", "no golden batch", "small sample"):
+        assert "Hidden features" not in render_month({**document(), "hidden": {"status": status}})
 
 
 def test_names_from_the_data_are_text_on_the_page():

@@ -22,17 +22,20 @@ from crossrisk.features import (
     Difference,
     FeaturePlan,
     FitSettings,
+    LevelCodes,
     LevelTable,
+    NativeView,
     NumericEncoding,
     Ratio,
     RowPlan,
     Sentinels,
+    encoded_query,
     encoding_expressions,
     fit_plan,
     rowwise_expressions,
 )
 from models.bundle import raw_batch
-from models.feature_graph import encode
+from models.feature_graph import encode, encode_native
 
 ROWS = RowPlan(
     decision_date="decided_on",
@@ -237,6 +240,31 @@ def test_scaling_is_the_same_product_whatever_the_number_of_rows(count: int) -> 
     rows = RowPlan(decision_date=None, numbers=("x",), categories=(), sentinels=(), ratios=(), ages=())
     plan = FeaturePlan(rows=rows, numerics=(plain("x", scale=3.0),), categories=())
     assert_same_bits(plan, pl.DataFrame({"x": [x] * count}))
+
+
+@settings(deadline=None, max_examples=100)
+@given(frame=frames(), levels=st.lists(st.sampled_from(LEVELS), unique=True))
+def test_both_compilers_leave_missing_and_levels_to_the_trees_in_the_same_way(
+    frame: pl.DataFrame, levels: list[str]
+) -> None:
+    codes = tuple(LevelCodes(column=name, levels=tuple(levels)) for name in ROWS.categories)
+    plan = FeaturePlan(rows=ROWS, native=NativeView(numbers=ROWS.numeric_features, categories=codes))
+    polars = encoded_query(plan, frame.lazy(), view="native").collect().to_numpy()
+    batch = {name: tf.constant(values) for name, values in raw_batch(frame, ROWS.raw_columns).items()}
+    tensorflow = encode_native(plan, batch).numpy()
+    assert polars.dtype == tensorflow.dtype == np.float32
+    tiny = np.finfo(np.float32).tiny
+    normal = [np.where(np.abs(m) < tiny, np.float32(0), m) for m in (polars, tensorflow)]
+    np.testing.assert_array_equal(normal[1], normal[0])
+    for column, name in zip(plan.native.categorical, ROWS.categories, strict=True):
+        text = frame[name].cast(pl.String)
+        known = [levels.index(t) if t in levels else (np.nan if t in (None, "") else len(levels)) for t in text]
+        np.testing.assert_array_equal(tensorflow[:, column], np.array(known, np.float32))
+
+
+def test_a_plan_without_a_native_view_says_so() -> None:
+    with pytest.raises(ValueError, match=r"lineup\.boosted_inputs"):
+        encode_native(FeaturePlan(rows=ROWS), {})
 
 
 # --- hand-worked values, so that both compilers cannot be wrong together ---

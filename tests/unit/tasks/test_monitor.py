@@ -31,6 +31,7 @@ from tasks.monitor import (
     set_light,
     watched_champion,
 )
+from tasks.monitor_hidden import compare_hidden
 from tasks.monitor_report import report_month
 from tasks.reference import Reference, as_floats, describe_reference, read_reference, reference_path
 
@@ -89,7 +90,8 @@ def watch(loaded: Loaded, champion: Watched, month: str = MONTH) -> dict[str, An
     scored = stage(loaded.folders.stages, "watched_scores", {"months": collected.digest}, build)
     measured = measure_months.fn(loaded, champion, collected, scored, month)
     signals = set_light.fn(loaded, champion, measured)
-    return report_month.fn(loaded, "run", champion, ingested, collected, measured, signals)
+    hidden = compare_hidden.fn(loaded, champion, collected, month)
+    return report_month.fn(loaded, "run", champion, ingested, collected, measured, hidden, signals)
 
 
 # --- what is collected ---
