@@ -29,7 +29,17 @@ from crossrisk.scoring import Scaling
 from models import warmup
 from models.feature_graph import DATE_MISSING
 from models.fitted import Contender, Floats, Matrix
-from models.serving_graph import EXAMPLES, INPUT_DTYPES, OUTPUTS, REASONS, SCORES, Kind, ServingGraph, input_specs
+from models.serving_graph import (
+    EMBEDDING,
+    EXAMPLES,
+    INPUT_DTYPES,
+    OUTPUTS,
+    REASONS,
+    SCORES,
+    Kind,
+    ServingGraph,
+    input_specs,
+)
 
 Batch = dict[str, NDArray[Any]]
 """Raw columns as the signatures take them: (n,) float64, object (str) or int32, by column name."""
@@ -177,6 +187,19 @@ class LoadedModel:
             contributions=outputs["contribution"].numpy(),
             points=outputs["points"].numpy(),
         )
+
+    def embed_frame(self, frame: pl.DataFrame) -> Matrix:
+        """Last hidden activations (n, s * h) of a frame's rows, in its order.
+
+        Raises:
+            InputError: a raw column is missing or mistyped.
+            PublishError: the version is no network.
+        """
+        if EMBEDDING not in self.saved.signatures:
+            raise PublishError(f"expected the signature {EMBEDDING}, got {', '.join(sorted(self.saved.signatures))}")
+        outputs = self.saved.signatures[EMBEDDING](**self._feed(raw_batch(frame, self.columns)))
+        activations: Matrix = outputs["embedding"].numpy()
+        return activations
 
     def _feed(self, batch: Batch) -> dict[str, tf.Tensor]:
         for column in self.columns:

@@ -14,6 +14,8 @@ def graph_contributions(contender: Contender, x: tf.Tensor, reference: Matrix) -
         ValueError: the contender is not linear.
     """
     if not isinstance(contender.form, Logistic):
-        raise ValueError(f"contributions of {type(contender.form).__name__} are not there yet; export without reference")
+        raise ValueError(
+            f"contributions of {type(contender.form).__name__} are not there yet; export without reference"
+        )
     of_columns = contender.calibration.slope * contender.form.coefficients[: len(reference)]
     return of_columns * tf.cast(x - reference, tf.float64)

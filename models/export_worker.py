@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crossrisk.errors import InputError
-from crossrisk.features import FeaturePlan, encoding_expressions, rowwise_expressions
+from crossrisk.features import FeaturePlan, encoded_query
 from crossrisk.scoring import Scaling
 from models import article_export, bundle, verification
 from models.fitted import Floats, load_contender
@@ -48,7 +48,7 @@ def export(spec: Json, emit: Emit) -> Json:
 def verify(spec: Json, emit: Emit) -> Json:
     """Keys: directory, golden (Parquet: raw columns and probability), tolerance.
 
-    Result: fields of `Verification`, and under "latency" those of `Latency`.
+    Result: fields of `Verification`, under "latency" those of `Latency`, and the names of the signatures.
 
     With the key plan (JSON file of the feature plan), the features of the golden rows are compared with what Polars
     makes of them, number for number. With the key article_names true besides, the article's reader is verified too,
@@ -63,6 +63,7 @@ def verify(spec: Json, emit: Emit) -> Json:
     batch = bundle.raw_batch(golden, model.columns)
     encoded = _encode(_read_plan(spec), golden) if spec.get("plan") or spec.get("article_names") else None
     verified = dataclasses.asdict(verification.verify(directory, batch, expected, tolerance, encoded=encoded))
+    verified["signatures"] = sorted(model.saved.signatures)
     verified["latency"] = dataclasses.asdict(verification.measure_latency(model, batch))
     if encoded is not None and spec.get("article_names"):
         matrix = np.ascontiguousarray(encoded.to_numpy())
@@ -75,8 +76,8 @@ def _read_plan(spec: Json) -> FeaturePlan:
 
 
 def _encode(plan: FeaturePlan, rows: pl.DataFrame) -> pl.DataFrame:
-    """The encoded matrix (n, d) by Polars, the compiler that the SavedModel does not hold; all columns float32."""
-    return rows.select(rowwise_expressions(plan.rows)).select(encoding_expressions(plan))
+    """The matrix (n, d) by Polars, the compiler that the SavedModel does not hold; all columns float32."""
+    return encoded_query(plan, rows.lazy()).collect()
 
 
 def score(spec: Json, emit: Emit) -> Json:

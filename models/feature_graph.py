@@ -8,7 +8,7 @@ of 300 numbers is a handful of operations, not 3,000. Nothing is fitted here and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,56 +32,45 @@ DATE_MISSING = int(np.iinfo(np.int32).min)
 
 
 def encode(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The encoded matrix (n, d) float32 of n rows of raw columns, d = len(plan.outputs); finite wherever scales are.
+    """The matrix (n, d) float32 of n rows of raw columns, d = len(plan.columns).
+
+    The encoded view is finite wherever scales are; in the native view missing is NaN.
 
     Args:
-        plan: the fitted plan.
+        plan: the fitted plan; its view says which matrix.
         raw: one (n,) tensor for each of `plan.rows.raw_columns`: numbers float64 with NaN for missing, categories
             string with "" for missing, dates int32 days since 1970-01-01 with DATE_MISSING for missing.
 
     Raises:
         ValueError: the plan has no output, or a raw column is not in `raw`.
     """
-    if not plan.outputs:
+    if not plan.columns:
         raise ValueError("the feature plan has no output: no column varies among its training rows")
-    _require_columns(plan, raw)
-    numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
-    blocks = [
-        *([_encode_numerics(plan.numerics, numbers)] if plan.numerics else []),
-        *(_encode_category(category, raw[category.column]) for category in plan.categories),
-        *(_encode_bins(bins, numbers) for bins in plan.bins),
-        *(_bin_values(table, numbers) for table in plan.bin_tables),
-        *(_level_values(table, raw[table.column]) for table in plan.level_tables),
-    ]
-    return tf.concat(blocks, axis=1)
-
-
-def encode_native(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The native view (n, d) float32, d = len(plan.native.outputs), missing as NaN; arguments as of `encode`.
-
-    Raises:
-        ValueError: the plan has no native view, or a raw column is not in `raw`.
-    """
-    view = plan.native
-    if view is None:
-        raise ValueError("the feature plan was fitted without a native view (lineup.boosted_inputs)")
-    _require_columns(plan, raw)
-    numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
-    codes = (_level_positions(one.levels, raw[one.column]) for one in view.categories)
-    # missing comes behind the levels and in front of all else there; here it has no code
-    floats = (
-        tf.where(position == len(one.levels), np.nan, tf.cast(tf.minimum(position, len(one.levels)), tf.float32))
-        for one, position in zip(view.categories, codes, strict=True)
-    )
-    return tf.concat(
-        [tf.cast(numbers.columns(view.numbers), tf.float32), *(column[:, tf.newaxis] for column in floats)], axis=1
-    )
-
-
-def _require_columns(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> None:
     absent = [column.name for column in plan.rows.raw_columns if column.name not in raw]
     if absent:
         raise ValueError(f"raw column {absent[0]!r} of the feature plan was not given; given: {sorted(raw)}")
+    numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
+    blocks = _encoded_blocks(plan, raw, numbers) if plan.view == "encoded" else _native_blocks(plan, raw, numbers)
+    return tf.concat(list(blocks), axis=1)
+
+
+def _encoded_blocks(plan: FeaturePlan, raw: Mapping[str, tf.Tensor], numbers: _Numbers) -> Iterator[tf.Tensor]:
+    if plan.numerics:
+        yield _encode_numerics(plan.numerics, numbers)
+    yield from (_encode_category(category, raw[category.column]) for category in plan.categories)
+    yield from (_encode_bins(bins, numbers) for bins in plan.bins)
+    yield from (_bin_values(table, numbers) for table in plan.bin_tables)
+    yield from (_level_values(table, raw[table.column]) for table in plan.level_tables)
+
+
+def _native_blocks(plan: FeaturePlan, raw: Mapping[str, tf.Tensor], numbers: _Numbers) -> Iterator[tf.Tensor]:
+    assert plan.native is not None  # plan.columns has asked for it
+    yield tf.cast(numbers.columns(plan.native.numbers), tf.float32)
+    for one in plan.native.categories:
+        count = len(one.levels)
+        position = _level_positions(one.levels, raw[one.column])
+        code = tf.cast(tf.minimum(position, count), tf.float32)  # all else follows missing there, and the levels here
+        yield tf.where(tf.equal(position, count), np.nan, code)[:, tf.newaxis]
 
 
 @dataclass(frozen=True)

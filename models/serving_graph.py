@@ -68,8 +68,9 @@ class ServingGraph(tf.Module):
             ValueError: the reference is no row of the plan's matrix.
         """
         super().__init__(name="scorer")
-        if reference is not None and reference.shape != (len(plan.outputs),):
-            raise ValueError(f"expected a reference of shape ({len(plan.outputs)},), got {reference.shape}")
+        plan = plan.served_as(contender.view)
+        if reference is not None and reference.shape != (len(plan.columns),):
+            raise ValueError(f"expected a reference of shape ({len(plan.columns)},), got {reference.shape}")
         self.contender = ContenderGraph(contender)
         self._plan, self._scaling = plan, scaling
         # one function that all signatures call: the tables of a large plan are stored once
@@ -96,8 +97,8 @@ class ServingGraph(tf.Module):
 
     def _reasons(self, contender: Contender, x: tf.Tensor, reference: Matrix) -> Tensors:
         contributions = graph_contributions(contender, x, reference)
-        features = list(dict.fromkeys(self._plan.features_of_outputs))
-        place = [features.index(feature) for feature in self._plan.features_of_outputs]
+        features = list(dict.fromkeys(self._plan.features_of_columns))
+        place = [features.index(feature) for feature in self._plan.features_of_columns]
         of_features = tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(contributions), place, len(features)))
         spare = max(REASONS_GIVEN - len(features), 0)
         largest, which = tf.math.top_k(tf.pad(of_features, [[0, 0], [0, spare]]), REASONS_GIVEN)

@@ -12,6 +12,7 @@ from pathlib import Path
 from crossrisk.errors import CrossriskError
 from crossrisk.registry import Registry
 from crossrisk.registry.audit import Finding, check_registry, check_version, kept_versions
+from tasks.features import PLAN
 from tasks.publish import GOLDEN, verify_model
 
 
@@ -41,12 +42,12 @@ def audit(registry: Registry, *, all_versions: bool, on_finding: Callable[[Findi
 
 def _ask_again(registry: Registry, version: int) -> Finding:
     """Whether a version loads with both readers, has our signature, and answers its golden batch as it did."""
-    golden = registry.companion_path(version, GOLDEN)
+    golden, plan = (registry.companion_path(version, name) for name in (GOLDEN, PLAN))
     if not golden.exists():
         return Finding("golden batch", version, False, f"{golden} is not there: nothing to ask it; restore it")
     try:
         with registry.reading(version), tempfile.TemporaryDirectory() as scratch:
-            said = verify_model(registry.models / str(version), golden, workdir=Path(scratch))
+            said = verify_model(registry.models / str(version), golden, plan, workdir=Path(scratch))
     except (CrossriskError, OSError) as error:
         return Finding("golden batch", version, False, str(error))
     off = max(said["graph_reader"], said["object_reader"])

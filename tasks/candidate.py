@@ -17,9 +17,10 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded
 from crossrisk.errors import PublishError
+from crossrisk.features import FeaturePlan
 from crossrisk.registry import digest_tree
 from crossrisk.scoring import Scaling
-from crossrisk.store import Stage, stage
+from crossrisk.store import Stage, stage, write_text
 from models.child import run_worker
 from models.fitted import Matrix, Network, load_contender
 from tasks.compare import JUDGED, RAW_ROWS
@@ -41,8 +42,9 @@ READERS = ("graph_reader", "object_reader", "article_reader")
 def stage_candidate(loaded: Loaded, fitted: Stage, encoded: Stage, calibrated: Stage, compared: Stage) -> Stage:
     """Export the challenger and verify it.
 
-    Files: model/ (the SavedModel), golden.parquet (raw columns of judged rows beside the probability that was judged),
-    reference_row.npy (the mean encoded row of the target rows that the run fitted on: what reasons compare with).
+    Files: model/ (the SavedModel), plan.json (the feature plan as it is served), golden.parquet (raw columns of judged
+    rows beside the probability that was judged), reference_row.npy (the mean encoded row of the target rows that the
+    run fitted on: what reasons compare with).
     Facts: digests of the model's files, size_mb, latency of one row, largest difference to what was judged, golden
     rows on which the SavedModel's features are not those of Polars (0), number of warm-up requests.
 
@@ -52,16 +54,18 @@ def stage_candidate(loaded: Loaded, fitted: Stage, encoded: Stage, calibrated: S
     """
     challenger = compared.facts["challenger"]
     folder_of_contender = calibrated.folder / challenger
+    plan = load_plan(fitted).served_as(load_contender(folder_of_contender).view)
     article_names = _takes_article_names(loaded, folder_of_contender)
     use = loaded.portfolio.use
     scaling = Scaling(score_at_odds=use.score_at_odds, odds=use.odds, points_to_double=use.points_to_double).to_json()
 
     def build(folder: Path) -> dict[str, Any]:
         _write_golden(compared, challenger, folder / GOLDEN)
-        np.save(folder / REFERENCE_ROW, _mean_target_row(encoded, fitted), allow_pickle=False)
+        write_text(folder / PLAN, plan.model_dump_json(indent=1))
+        np.save(folder / REFERENCE_ROW, _mean_target_row(encoded, plan), allow_pickle=False)
         both = {
             "directory": str(folder / MODEL),
-            "plan": str(fitted.folder / PLAN),
+            "plan": str(folder / PLAN),
             "article_names": article_names,
         }
         of_export = {
@@ -78,6 +82,7 @@ def stage_candidate(loaded: Loaded, fitted: Stage, encoded: Stage, calibrated: S
             "challenger": challenger,
             "files": digest_tree(model),
             "size_mb": sum(file.stat().st_size for file in model.rglob("*") if file.is_file()) / 1e6,
+            "signatures": verified["signatures"],
             "latency": verified["latency"],
             "rows_with_other_features": verified["differing_rows"],
             "warm_up_requests": verified["warm_up_requests"],
@@ -110,16 +115,20 @@ def _takes_article_names(loaded: Loaded, contender: Path) -> bool:
     return loaded.portfolio.preset == "article" and isinstance(load_contender(contender).form, Network)
 
 
-def _mean_target_row(encoded: Stage, fitted: Stage) -> Matrix:
-    """The mean (d,) float32 of the encoded target rows that anything was fitted on, their labels never looked at."""
+def _mean_target_row(encoded: Stage, plan: FeaturePlan) -> Matrix:
+    """The mean (d,) float32 of the target rows that anything was fitted on, their labels never looked at.
+
+    Missing values of the native view are left out; a column of nothing else has 0.
+    """
     parts = [TARGET_FIT, TARGET_UNLABELLED]
-    x = read_parts(encoded.folder / ENCODED, load_plan(fitted).outputs, parts).x
+    x = read_parts(encoded.folder / ENCODED, plan.columns, parts).x
     if len(x) == 0:
         raise PublishError(
             f"no row of {' or '.join(parts)} in {encoded.folder / ENCODED}: reasons have nobody to compare a customer "
             "with; widen the target population or split"
         )
-    return np.asarray(x.mean(axis=0, dtype=np.float64), np.float32)
+    known = np.count_nonzero(~np.isnan(x), axis=0)
+    return np.asarray(np.nansum(x, axis=0, dtype=np.float64) / np.maximum(known, 1), np.float32)
 
 
 def _write_golden(compared: Stage, challenger: str, golden: Path) -> None:

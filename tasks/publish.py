@@ -233,7 +233,7 @@ def _write_bundle(
     companions = folder / COMPANIONS
     companions.mkdir()
     _write_golden(made.folder / candidate.GOLDEN, load_plan(stages["plan"]).rows.raw_columns, companions / GOLDEN)
-    shutil.copyfile(stages["plan"].folder / PLAN, companions / PLAN)
+    shutil.copyfile(made.folder / PLAN, companions / PLAN)
     write_json(companions / REFERENCE, describe_reference(loaded, stages, decision.challenger))
     seen = pl.scan_parquet(stages["split"].folder / ASSIGNMENT).filter("label_used").select("id")
     seen.collect().write_parquet(companions / SEEN_ROWS, compression="zstd")  # a later comparison leaves them out
@@ -276,12 +276,18 @@ def verify_bundle(bundle: Path) -> None:
     Raises:
         PublishError: it cannot be loaded, its signature is not ours, or it answers otherwise than it did.
     """
-    verify_model(bundle / MODEL, bundle / COMPANIONS / GOLDEN, workdir=bundle)
+    companions = bundle / COMPANIONS
+    verify_model(bundle / MODEL, companions / GOLDEN, companions / PLAN, workdir=bundle)
 
 
-def verify_model(model: Path, golden: Path, *, workdir: Path) -> dict[str, Any]:
-    """Likewise, of a model anywhere; `workdir` is a folder to write to. Returns the fields of the verification."""
-    spec = {"mode": "verify", "directory": str(model), "golden": str(golden), "tolerance": candidate.TOLERANCE}
+def verify_model(model: Path, golden: Path, plan: Path, *, workdir: Path) -> dict[str, Any]:
+    """Likewise, of a model anywhere; `workdir` is a folder to write to. Returns the fields of the verification.
+
+    Where the feature plan is there (an earlier release kept none), the features of the golden batch are computed with
+    it anew, and must be those of the model, number for number.
+    """
+    spec: dict[str, Any] = {"directory": str(model), "golden": str(golden), "tolerance": candidate.TOLERANCE}
+    spec |= {"mode": "verify", **({"plan": str(plan)} if plan.exists() else {})}
     return run_worker("models.export_worker", spec, workdir=workdir, failure=PublishError)
 
 
@@ -313,6 +319,7 @@ def _manifest(loaded: Loaded, decision: Decision, stages: Mapping[str, Stage], r
         "input": stages["ingest"].facts["files"],
         "digests": {name: made.digest for name, made in stages.items()},
         "code": code_version(),
+        "signatures": verified["signatures"],
         "verified_difference": verified["largest_difference"],
         "verified_files": verified["files"],
         "latency": verified["latency"],

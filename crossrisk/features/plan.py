@@ -170,15 +170,28 @@ class FeaturePlan(Plain):
     level_tables: tuple[LevelTable, ...] = ()
     native: NativeView | None = None
     """there where a contender is fitted on it"""
+    view: View = "encoded"
+    """the matrix of the contender that the plan is served with: what `columns` are"""
     dropped: tuple[Dropped, ...] = ()
+
+    def served_as(self, view: View) -> FeaturePlan:
+        """The plan for a contender that was fitted on this view. Raises ValueError where the plan has no such view."""
+        self.columns_of(view)
+        return self.model_copy(update={"view": view})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the matrix that the plan is served with, in order."""
+        return self.columns_of(self.view)
+
+    @property
+    def features_of_columns(self) -> tuple[str, ...]:
+        """For each of `columns` the row-wise feature that it was made of: what a reason is named by."""
+        return self.features_of_outputs if self.view == "encoded" else self._native.features
 
     def columns_of(self, view: View) -> tuple[str, ...]:
         """Names of the columns of a view's matrix, in order. Raises ValueError where the plan has no such view."""
         return self.outputs if view == "encoded" else self._native.outputs
-
-    def features_of(self, view: View) -> tuple[str, ...]:
-        """For each column of a view's matrix the row-wise feature that it was made of: what a reason is named by."""
-        return self.features_of_outputs if view == "encoded" else self._native.features
 
     @property
     def _native(self) -> NativeView:
@@ -202,7 +215,7 @@ class FeaturePlan(Plain):
 
     @property
     def features_of_outputs(self) -> tuple[str, ...]:
-        """For each of `outputs` the row-wise feature that it was made of: what a reason is named by."""
+        """For each of `outputs` the row-wise feature that it was made of."""
         return tuple(encoding.column for encoding in self.encodings for _ in encoding.outputs)
 
     @property

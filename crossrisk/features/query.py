@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from crossrisk.features.plan import BinSlots, BinTable, CategoryEncoding, FeaturePlan, LevelTable, NumericEncoding, View
+from crossrisk.features.plan import BinSlots, BinTable, CategoryEncoding, FeaturePlan, LevelTable, NumericEncoding
 from crossrisk.features.rows import DAYS_PER_MONTH, FIRST_DAY, LAST_DAY, Age, DatePart, Difference, Ratio, RowPlan
 
 _BESIDE = "beside "
@@ -25,25 +25,20 @@ _PARTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
 }
 
 
-def encoded_query(
-    plan: FeaturePlan, raw: pl.LazyFrame, *, beside: Sequence[str] = (), view: View = "encoded"
-) -> pl.LazyFrame:
-    """The whole plan as one query: raw columns in, a matrix out, row by row and in the order of the rows.
+def encoded_query(plan: FeaturePlan, raw: pl.LazyFrame, *, beside: Sequence[str] = ()) -> pl.LazyFrame:
+    """The whole plan as one query: raw columns in, the matrix `plan.columns` out, in the order of the rows.
 
     Args:
         plan: fitted.
         raw: holds `plan.rows.raw_columns` and the columns beside; others are never read.
         beside: columns that are kept as they are in front of the matrix, such as an id.
-        view: which matrix.
-
-    Raises:
-        ValueError: the plan has no such view.
     """
     features = raw.select(
         *(pl.col(name).alias(f"{_BESIDE}{i}") for i, name in enumerate(beside)), *rowwise_expressions(plan.rows)
     )
     kept = (pl.col(f"{_BESIDE}{i}").alias(name) for i, name in enumerate(beside))
-    return features.select(*kept, *(encoding_expressions(plan) if view == "encoded" else native_expressions(plan)))
+    matrix = encoding_expressions(plan) if plan.view == "encoded" else native_expressions(plan)
+    return features.select(*kept, *matrix)
 
 
 # --- row-wise part: raw columns -> features ---

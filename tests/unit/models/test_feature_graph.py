@@ -35,7 +35,7 @@ from crossrisk.features import (
     rowwise_expressions,
 )
 from models.bundle import raw_batch
-from models.feature_graph import encode, encode_native
+from models.feature_graph import encode
 
 ROWS = RowPlan(
     decision_date="decided_on",
@@ -248,23 +248,23 @@ def test_both_compilers_leave_missing_and_levels_to_the_trees_in_the_same_way(
     frame: pl.DataFrame, levels: list[str]
 ) -> None:
     codes = tuple(LevelCodes(column=name, levels=tuple(levels)) for name in ROWS.categories)
-    plan = FeaturePlan(rows=ROWS, native=NativeView(numbers=ROWS.numeric_features, categories=codes))
-    polars = encoded_query(plan, frame.lazy(), view="native").collect().to_numpy()
-    batch = {name: tf.constant(values) for name, values in raw_batch(frame, ROWS.raw_columns).items()}
-    tensorflow = encode_native(plan, batch).numpy()
+    native = NativeView(numbers=ROWS.numeric_features, categories=codes)
+    plan = FeaturePlan(rows=ROWS, native=native).served_as("native")
+    polars = encoded_query(plan, frame.lazy()).collect().to_numpy()
+    tensorflow = by_tensorflow(plan, frame)
     assert polars.dtype == tensorflow.dtype == np.float32
     tiny = np.finfo(np.float32).tiny
     normal = [np.where(np.abs(m) < tiny, np.float32(0), m) for m in (polars, tensorflow)]
     np.testing.assert_array_equal(normal[1], normal[0])
-    for column, name in zip(plan.native.categorical, ROWS.categories, strict=True):
+    for column, name in zip(native.categorical, ROWS.categories, strict=True):
         text = frame[name].cast(pl.String)
         known = [levels.index(t) if t in levels else (np.nan if t in (None, "") else len(levels)) for t in text]
         np.testing.assert_array_equal(tensorflow[:, column], np.array(known, np.float32))
 
 
-def test_a_plan_without_a_native_view_says_so() -> None:
+def test_a_plan_without_a_native_view_is_not_served_as_one() -> None:
     with pytest.raises(ValueError, match=r"lineup\.boosted_inputs"):
-        encode_native(FeaturePlan(rows=ROWS), {})
+        FeaturePlan(rows=ROWS).served_as("native")
 
 
 # --- hand-worked values, so that both compilers cannot be wrong together ---
