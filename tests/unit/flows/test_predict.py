@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -18,7 +19,7 @@ from crossrisk.features import FitSettings, RawColumn, encoding_expressions, fit
 from crossrisk.registry import Registry
 from crossrisk.scoring import Scaling
 from flows.cli import main
-from flows.predict import Prediction, describe, find_version, parse_row, predict
+from flows.predict import Prediction, Reason, describe, find_version, parse_row, predict
 
 COLUMNS = (
     RawColumn(name="income_usd", kind="number"),
@@ -144,7 +145,10 @@ def test_a_version_of_an_earlier_release_is_refused_before_anything_is_loaded(tm
 
 # --- what is said ---
 
-PREDICTION = Prediction("mini", 1_700_000_000, "dan", "2024-12-31", 0.12345, 612.34, columns=4, missing=())
+REASONS = (Reason("income_usd", 1.25, -36.07), Reason("region", 0.5, -14.43))
+PREDICTION = Prediction(
+    "mini", 1_700_000_000, "dan", "2024-12-31", 0.12345, 612.34, columns=4, missing=(), reasons=REASONS
+)
 
 
 def test_the_screen_names_the_version_that_answered():
@@ -154,13 +158,26 @@ def test_the_screen_names_the_version_that_answered():
         "version      1700000000 of mini",
         "contender    dan, as of 2024-12-31",
         "missing      none of the 4 columns",
+        "reasons      income_usd -36.1 points",
+        "             region     -14.4 points",
     ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        ((), "reasons      none: no feature makes this customer riskier than the mean one"),
+        (None, "reasons      none: the version was published by a release that gave none"),
+    ],
+)
+def test_where_there_is_no_reason_it_says_why(reasons, words):
+    assert describe(replace(PREDICTION, reasons=reasons)).splitlines()[-1] == words
 
 
 def test_of_many_missing_columns_ten_are_named_and_the_rest_counted():
     names = tuple(f"x_{i:02d}" for i in range(12))
-    last = describe(Prediction("mini", 1, "dan", "2024-12-31", 0.1, 1.0, columns=20, missing=names)).splitlines()[-1]
-    assert last.endswith("12 of 20 columns: " + ", ".join(names[:10]) + " and 2 more (all of them with --json)")
+    line = describe(replace(PREDICTION, columns=20, missing=names)).splitlines()[4]
+    assert line.endswith("12 of 20 columns: " + ", ".join(names[:10]) + " and 2 more (all of them with --json)")
 
 
 # --- end to end: two versions, asked through the command line ---
@@ -192,8 +209,11 @@ def published(tmp_path_factory):
         form = Logistic(np.linspace(-1, 1, len(plan.outputs)), 0.0)
         contender = Contender("source_logistic", form, Calibration(intercept, 1.0))
 
-        def write(model, contender=contender):
-            export(plan, contender, Scaling(600, 30, 20), model)
+        # only the second is of a release that gives reasons
+        reference = np.zeros(len(plan.outputs), np.float32) if intercept > 0 else None
+
+        def write(model, contender=contender, reference=reference):
+            export(plan, contender, Scaling(600, 30, 20), model, reference=reference)
 
         version = publish(
             Registry(loaded.folders.registry), now, write, contender="source_logistic", as_of="2024-12-31",
@@ -211,6 +231,23 @@ def test_predict_prints_the_champions_answer_and_what_it_was_not_told(published,
     assert printed[0] == f"probability  {expected[1_700_000_500]:.4f} of bad"
     assert printed[2] == "version      1700000500 of mini"
     assert printed[4] == "missing      2 of 5 columns: balance_usd, joined_on"
+    assert printed[5].startswith("reasons      ")
+    assert printed[5].endswith(" points")
+
+
+def test_reasons_are_in_the_json_with_what_they_cost(published, monkeypatch, capsys):
+    folder, _ = published
+    monkeypatch.setenv("CROSSRISK_HOME", str(folder))
+    assert main(["predict", str(folder / "mini.toml"), "--json", "--row", *GIVEN]) == 0
+    reasons = json.loads(capsys.readouterr().out)["reasons"]
+    assert 1 <= len(reasons) <= 5
+    assert {name for reason in reasons for name in reason} == {"feature", "contribution", "points"}
+    features = {"income_usd", "balance_usd", "balance_to_income", "region", "membership_months"}
+    assert {reason["feature"] for reason in reasons} <= features
+    for reason in reasons:
+        assert reason["points"] == pytest.approx(-20 / np.log(2) * reason["contribution"])
+    contributions = [reason["contribution"] for reason in reasons]
+    assert contributions == sorted(contributions, reverse=True)
 
 
 def test_predict_asks_an_older_version_and_needs_no_prefect(published, monkeypatch):
@@ -231,6 +268,7 @@ def test_predict_asks_an_older_version_and_needs_no_prefect(published, monkeypat
         "as_of": "2024-12-31",
         "columns": 5,
         "missing": ["balance_usd", "joined_on"],
+        "reasons": None,
     }
 
 
