@@ -25,6 +25,7 @@ from crossrisk.pages.texts import visible_text
 from crossrisk.quiet import make_quiet, set_log_level
 from flows.care_commands import add_care_commands
 from flows.registry_commands import add_registry_commands
+from flows.score_command import add_score_command
 
 JSON_KEYS = (
     "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "decided_by", "contenders",
@@ -134,6 +135,7 @@ def command_parser() -> argparse.ArgumentParser:
 
     add_registry_commands(add)
     add_care_commands(add)
+    add_score_command(add)
 
     predict = add("predict", "score one customer with the published model")
     predict.add_argument(
