@@ -24,6 +24,7 @@ from crossrisk.errors import CrossriskError, InputError
 from crossrisk.pages.texts import visible_text
 from crossrisk.quiet import make_quiet, set_log_level
 from flows.care_commands import add_care_commands
+from flows.plan_command import add_plan_command
 from flows.registry_commands import add_registry_commands
 from flows.score_command import add_score_command
 
@@ -135,6 +136,7 @@ def command_parser() -> argparse.ArgumentParser:
 
     add_registry_commands(add)
     add_care_commands(add)
+    add_plan_command(add)
     add_score_command(add)
 
     predict = add("predict", "score one customer with the published model")

@@ -233,6 +233,7 @@ def _write_bundle(
     companions = folder / COMPANIONS
     companions.mkdir()
     _write_golden(made.folder / candidate.GOLDEN, load_plan(stages["plan"]).rows.raw_columns, companions / GOLDEN)
+    shutil.copyfile(stages["plan"].folder / PLAN, companions / PLAN)
     write_json(companions / REFERENCE, describe_reference(loaded, stages, decision.challenger))
     seen = pl.scan_parquet(stages["split"].folder / ASSIGNMENT).filter("label_used").select("id")
     seen.collect().write_parquet(companions / SEEN_ROWS, compression="zstd")  # a later comparison leaves them out

@@ -17,7 +17,7 @@ from crossrisk.features.plan import (
     LevelTable,
     NumericEncoding,
 )
-from crossrisk.features.query import encoding_expressions, rowwise_expressions
+from crossrisk.features.query import encoded_query, encoding_expressions, rowwise_expressions
 from crossrisk.features.rows import (
     DAYS_PER_MONTH,
     Age,
@@ -53,6 +53,7 @@ __all__ = [
     "Sentinels",
     "check_servable_names",
     "crossfit",
+    "encoded_query",
     "encoding_expressions",
     "fit_plan",
     "rowwise_expressions",

@@ -131,10 +131,9 @@ def fit_plan(
             n for n in names if n not in out and encoding in settings.encodings_of(n, is_number=is_number)
         ]  # fmt: skip
 
-    numerics, constant = _fit_numerics(training, chosen(numbers, "standard", is_number=True))
     plan = FeaturePlan(
         rows=rows,
-        numerics=tuple(numerics),
+        numerics=tuple(_fit_numerics(training, chosen(numbers, "standard", is_number=True))),
         categories=tuple(_fit_category(training, name) for name in chosen(categories, "one_hot", is_number=False)),
         bins=tuple(_fit_bins(training, chosen(numbers, "bins", is_number=True))),
         bin_tables=tuple(
@@ -151,10 +150,12 @@ def fit_plan(
             *_fit_frequencies(training, chosen(categories, "frequency", is_number=False)),
             *_fit_aggregates(training),
         ),
-        dropped=(*dropped, *(Dropped(feature=name, reason="does not vary among training rows") for name in constant)),
+        dropped=tuple(dropped),
     )
     _refuse_twins(plan.outputs)
-    return plan
+    gone = [name for name in (*numbers, *categories) if name not in {*plan.features_of_outputs, *out}]
+    constant = (Dropped(feature=name, reason="does not vary among training rows") for name in gone)
+    return plan.model_copy(update={"dropped": (*plan.dropped, *constant)})
 
 
 def check_settings(settings: FitSettings, numbers: Sequence[str], categories: Sequence[str]) -> None:
@@ -194,8 +195,8 @@ def _refuse_twins(outputs: Sequence[str]) -> None:
 # --- numbers ---
 
 
-def _fit_numerics(training: _Training, names: Sequence[str]) -> tuple[list[NumericEncoding], list[str]]:
-    """Encodings of the numbers that vary, and the names of the others.
+def _fit_numerics(training: _Training, names: Sequence[str]) -> Iterator[NumericEncoding]:
+    """Encodings of the numbers that vary.
 
     Mean and scale are those of the filled, clipped and logged values.
     """
@@ -210,16 +211,12 @@ def _fit_numerics(training: _Training, names: Sequence[str]) -> tuple[list[Numer
         *(expression.mean().alias(f"mean {name}") for name, expression in held.items()),
         *(expression.std(ddof=0).alias(f"scale {name}") for name, expression in held.items()),
     ).row(0, named=True) if held else {}  # fmt: skip
-    fitted: list[NumericEncoding] = []
-    constant = [name for name in names if name not in drafts]
     for name, draft in drafts.items():
         varies = draft.low != draft.high
         if not varies and not draft.flag:
-            constant.append(name)
             continue
         scale = (moments[f"scale {name}"] or 1.0) if varies else 1.0
-        fitted.append(draft.model_copy(update={"mean": moments[f"mean {name}"], "scale": scale}))
-    return fitted, constant
+        yield draft.model_copy(update={"mean": moments[f"mean {name}"], "scale": scale})
 
 
 def _numeric_facts(names: Sequence[str], clip_quantiles: tuple[float, float]) -> Iterator[pl.Expr]:
@@ -234,15 +231,16 @@ def _numeric_facts(names: Sequence[str], clip_quantiles: tuple[float, float]) ->
 
 def _draft(name: str, facts: Mapping[str, Any], settings: FitSettings, *, flag: bool) -> NumericEncoding:
     """All of an encoding but its moments."""
-    low, log = facts[f"low {name}"], settings.logs.get(name, "none")
-    fill = settings.constants.get(name, facts[f"median {name}"])
+    low, high, fill = facts[f"low {name}"], facts[f"high {name}"], facts[f"median {name}"]
+    if name in settings.constants:
+        # outside what training held it would be clipped away: it widens the limits instead
+        fill = settings.constants[name]
+        low, high = min(low, fill), max(high, fill)
+    log = settings.logs.get(name, "none")
     if log == "log1p" and low <= -1:
         raise ValueError(
             f"features.logs.{name}: log1p needs values above -1, training rows go down to {low:g}; take signed_log"
         )
-    # a constant outside what training held would be clipped away: it widens the limits instead
-    limits = (min(low, fill), max(facts[f"high {name}"], fill)) if name in settings.constants else None
-    low, high = limits or (low, facts[f"high {name}"])
     return NumericEncoding(column=name, fill=fill, low=low, high=high, log=log, mean=0.0, scale=1.0, flag=flag)
 
 

@@ -6,7 +6,7 @@ Python. What `models.feature_graph` does must be the same, operation by operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import polars as pl
@@ -14,6 +14,8 @@ import polars as pl
 from crossrisk.features.plan import BinSlots, BinTable, CategoryEncoding, FeaturePlan, LevelTable, NumericEncoding
 from crossrisk.features.rows import DAYS_PER_MONTH, FIRST_DAY, LAST_DAY, Age, DatePart, Difference, Ratio, RowPlan
 
+_BESIDE = "beside "
+"""A raw column may be both a feature and beside the matrix: until the matrix is made it has another name."""
 _PARTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "year": lambda date: date.dt.year(),
     "quarter": lambda date: date.dt.quarter(),
@@ -21,6 +23,21 @@ _PARTS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "day": lambda date: date.dt.day(),
     "weekday": lambda date: date.dt.weekday(),
 }
+
+
+def encoded_query(plan: FeaturePlan, raw: pl.LazyFrame, *, beside: Sequence[str] = ()) -> pl.LazyFrame:
+    """The whole plan as one query: raw columns in, the encoded matrix out, row by row and in the order of the rows.
+
+    Args:
+        plan: fitted.
+        raw: holds `plan.rows.raw_columns` and the columns beside; others are never read.
+        beside: columns that are kept as they are in front of the matrix, such as an id.
+    """
+    features = raw.select(
+        *(pl.col(name).alias(f"{_BESIDE}{i}") for i, name in enumerate(beside)), *rowwise_expressions(plan.rows)
+    )
+    kept = (pl.col(f"{_BESIDE}{i}").alias(name) for i, name in enumerate(beside))
+    return features.select(*kept, *encoding_expressions(plan))
 
 
 # --- row-wise part: raw columns -> features ---

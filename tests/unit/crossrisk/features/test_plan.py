@@ -13,6 +13,7 @@ from crossrisk.features import (
     Ratio,
     RowPlan,
     Sentinels,
+    encoded_query,
     encoding_expressions,
     fit_plan,
     rowwise_expressions,
@@ -133,3 +134,39 @@ def test_two_outputs_of_one_name_are_refused():
     frame = FRAME.with_columns(pl.Series("region=n", [1.0, 2, 3, 4, 5, 6]))
     with pytest.raises(ValueError, match="two outputs"):
         fit_plan(frame.select(rowwise_expressions(clash)), clash, FitSettings(clip_quantiles=(0, 1), min_level_rows=1))
+
+
+def test_the_whole_plan_is_one_query_that_streams_and_reads_only_what_it_needs(tmp_path):
+    wide = FRAME.with_columns(unused=pl.lit("x"), **{f"more_{i}": pl.lit(i) for i in range(5)})
+    wide.write_parquet(tmp_path / "loans.parquet")
+    query = encoded_query(plan(), pl.scan_parquet(tmp_path / "loans.parquet"), beside=["region"])
+    streamed = query.collect(engine="streaming")
+    assert streamed.columns == ["region", *plan().outputs]
+    assert streamed.drop("region").equals(encode(plan()))
+    assert streamed["region"].to_list() == FRAME["region"].to_list()
+    assert "PROJECT 6/12 COLUMNS" in query.explain()
+    assert "python" not in query.explain().lower()
+    one_month = query.filter(pl.col("region") == "n").explain()
+    assert "SELECTION" in one_month  # the filter on a column beside the matrix reaches the file
+
+
+def test_a_constant_fills_what_is_missing_even_outside_what_training_held():
+    settings = FitSettings(clip_quantiles=(0, 1), min_level_rows=1, constants={"x": 240.0})
+    fitted = fit_plan(FRAME.select(rowwise_expressions(ROWS)), ROWS, settings)
+    x = next(n for n in fitted.numerics if n.column == "x")
+    assert (x.fill, x.low, x.high) == (240.0, 1.0, 240.0)
+
+
+def test_log1p_of_values_that_have_none_is_refused_with_the_other_one():
+    frame = FRAME.with_columns(x=pl.Series([-5, 1, 2, 3, 4, 8]))
+    rows = ROWS.model_copy(update={"sentinels": ()})
+    with pytest.raises(ValueError, match="training rows go down to -5; take signed_log"):
+        fit_plan(frame.select(rowwise_expressions(rows)), rows, FitSettings(logs={"x": "log1p"}, clip_quantiles=(0, 1)))
+
+
+def test_a_constant_that_has_no_logarithm_is_refused_too():
+    rows = ROWS.model_copy(update={"sentinels": ()})
+    frame = FRAME.with_columns(x=pl.Series([5, 1, None, 3, 4, 8]))
+    settings = FitSettings(logs={"x": "log1p"}, constants={"x": -9.0}, clip_quantiles=(0, 1))
+    with pytest.raises(ValueError, match="take signed_log"):
+        fit_plan(frame.select(rowwise_expressions(rows)), rows, settings)
