@@ -47,6 +47,12 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(tasks.score, "run_worker", run)
 
 
+TWO_INPUTS = WITH_RULES.replace(
+    'path = "loans.parquet"',
+    'source = { path = "loans" }\ntarget = { path = "cards", columns = { income_usd = "Income" } }',
+).replace("source = \"product = 'loan'\"\ntarget = \"product = 'card'\"", "")
+
+
 @dataclass
 class Bench:
     """A folder of data of its own for the published portfolio."""
@@ -54,9 +60,10 @@ class Bench:
     folder: Path
     published: Published
     overrides: tuple[str, ...] = ()
+    toml: str = WITH_RULES
 
     def loaded(self) -> Loaded:
-        own = portfolio(self.folder, toml=WITH_RULES, overrides=self.overrides)
+        own = portfolio(self.folder, toml=self.toml, overrides=self.overrides)
         (self.folder / "own.json").write_text((self.published.loaded.folders.config / "own.json").read_text())
         (self.folder / "data").mkdir(exist_ok=True)
         return replace(own, folders=replace(own.folders, registry=self.published.loaded.folders.registry))
@@ -248,6 +255,15 @@ def test_the_portfolios_names_are_those_of_the_files_as_far_as_the_version_reads
     assert scored["detail"].to_list()[:4] == [None, None, "fails income-positive", None]
     kept = scored["probability"].drop_nulls()
     np.testing.assert_allclose(kept, np.delete(bench.published.probability(rows), 2), atol=1e-9)
+
+
+def test_of_two_inputs_the_names_are_the_targets_and_ids_stay_as_they_came(bench):
+    rows = applicants(30)
+    bench.toml = TWO_INPUTS
+    bench.write(rows.rename({"income_usd": "Income"}))
+    scored, _ = bench.score()
+    assert scored["id"].equals(rows["loan_id"], check_names=False)
+    np.testing.assert_allclose(scored["probability"], bench.published.probability(rows), atol=1e-9)
 
 
 @pytest.mark.parametrize(
