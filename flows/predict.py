@@ -26,8 +26,18 @@ from models.child import run_worker
 SHOWN_NAMES = 10
 """Names in one sentence: a portfolio may have hundreds of columns, and of versions."""
 
-_ROW_ID = "_row"  # no raw column is called so: their names begin with a letter
 _DTYPES = {"number": pl.Float64(), "category": pl.String(), "date": pl.Date()}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A feature that makes this customer riskier than the mean customer that the version was fitted for."""
+
+    feature: str
+    contribution: float
+    """to the log odds of bad, above 0"""
+    points: float
+    """of the score, below 0"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class Prediction:
     """raw columns that the version looks at"""
     missing: tuple[str, ...]
     """those of them that the model was given as missing values, in its order"""
+    reasons: tuple[Reason, ...] | None = None
+    """at most five, the strongest first; None: the version was published by a release that gave none"""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -71,29 +83,42 @@ def predict(loaded: Loaded, assignments: Sequence[str], *, version: int | None =
     columns = _raw_columns(answering)
     row = parse_row(assignments, columns)
     with registry.reading(answering.version):
-        probability, score = _score(answering.folder, row)
+        answer = _ask(answering.folder, row)
+    reasons = answer["reasons"]
     return Prediction(
         portfolio=loaded.portfolio.name,
         version=answering.version,
         contender=answering.manifest["contender"],
         as_of=answering.manifest["as_of"],
-        probability=probability,
-        score=score,
+        probability=float(answer["probability"]),
+        score=float(answer["score"]),
         columns=len(columns),
         missing=tuple(column.name for column in columns if row[column.name][0] is None),
+        reasons=None if reasons is None else tuple(Reason(**reason) for reason in reasons),
     )
 
 
 def describe(prediction: Prediction) -> str:
     """The prediction as lines for a terminal; of many missing columns the first ten are named."""
+    strongest, *others = _reason_texts(prediction)
     lines = {
         "probability": f"{prediction.probability:.4f} of bad",
         "score": f"{prediction.score:.1f} points (higher is safer)",
         "version": f"{prediction.version} of {prediction.portfolio}",
         "contender": f"{prediction.contender}, as of {prediction.as_of}",
         "missing": _missing_text(prediction),
+        "reasons": strongest,
     }
-    return "\n".join(f"{name:<12} {text}" for name, text in lines.items())
+    shown = [f"{name:<12} {text}" for name, text in lines.items()]
+    return "\n".join([*shown, *(f"{'':<12} {text}" for text in others)])
+
+
+def _reason_texts(prediction: Prediction) -> list[str]:
+    if prediction.reasons is None:
+        return ["none: the version was published by a release that gave none"]
+    width = max((len(reason.feature) for reason in prediction.reasons), default=0)
+    texts = [f"{reason.feature:<{width}} {reason.points:+.1f} points" for reason in prediction.reasons]
+    return texts or ["none: no feature makes this customer riskier than the mean one"]
 
 
 def _missing_text(prediction: Prediction) -> str:
@@ -196,23 +221,12 @@ def _nearest(name: str, known: Mapping[str, str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _score(model: Path, row: pl.DataFrame) -> tuple[float, float]:
-    """Probability and points of one row."""
+def _ask(model: Path, row: pl.DataFrame) -> dict[str, Any]:
+    """What a version says of one row: its probability, its score and its reasons."""
     with tempfile.TemporaryDirectory() as scratch:
-        customer, scored = Path(scratch) / "customer.parquet", Path(scratch) / "scored.parquet"
-        row.with_columns(pl.lit(1).alias(_ROW_ID)).write_parquet(customer)
-        run_worker(
-            "models.export_worker",
-            {
-                "mode": "score",
-                "directory": str(model),
-                "input": str(customer),
-                "id_column": _ROW_ID,
-                "output": str(scored),
-                "batch_rows": 1,
-            },
-            workdir=Path(scratch),
-            failure=PublishError,
-        )
-        _, probability, score = pl.read_parquet(scored).row(0)
-    return float(probability), float(score)
+        customer = Path(scratch) / "customer.parquet"
+        row.write_parquet(customer)
+        spec = {"mode": "explain", "directory": str(model), "input": str(customer)}
+        answered = run_worker("models.export_worker", spec, workdir=Path(scratch), failure=PublishError)
+    answer: dict[str, Any] = answered["rows"][0]
+    return answer

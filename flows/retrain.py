@@ -145,8 +145,9 @@ def retrain(
         if superfluous is not None:
             return run.skip(superfluous)
         made = make_comparison(run, loaded)
-        plan, calibrated, compared = (made.stages[name] for name in ("plan", "calibrated", "compared"))
-        candidate = run.step("stage the candidate", stage_candidate, loaded, plan, calibrated, compared)
+        plan, encoded = made.stages["plan"], made.stages["encoded"]
+        calibrated, compared = made.stages["calibrated"], made.stages["compared"]
+        candidate = run.step("stage the candidate", stage_candidate, loaded, plan, encoded, calibrated, compared)
         diagnosed, leaks = made.stages["diagnosed"], made.stages["leaks"]
         decided = run.step("decide", make_decision, loaded, compared, candidate, diagnosed, leaks, made.question)
         stages = {**made.stages, "candidate": candidate}

@@ -2,9 +2,9 @@
 
 The article's reader takes the newest version, loads it under the tag `serve`, feeds the op `source_input_x` with the
 encoded matrix and fetches `output/prob:0`. TensorFlow 2's exporter chooses op names itself, so this one graph is
-written with compat.v1: raw columns -> feature plan -> `source_input_x` -> network -> `output/prob`. The signature of
-`models.bundle` looks at the same graph from its front, so that both doors say the same of a customer. Which portfolio
-gets this door is decided in `tasks.publish`; what all SavedModels share is `models.bundle`'s.
+written with compat.v1: raw columns -> feature plan -> `source_input_x` -> network -> `output/prob`. The signatures of
+`models.serving_graph` look at the same graph from its front, so that both doors say the same of a customer. Which
+portfolio gets this door is decided in `tasks.candidate`; what all SavedModels share is `models.bundle`'s.
 """
 
 from __future__ import annotations
@@ -16,39 +16,53 @@ import tensorflow as tf
 from crossrisk.errors import PublishError
 from crossrisk.features import FeaturePlan, check_servable_names
 from crossrisk.scoring import Scaling
-from models.bundle import INPUT_DTYPES, largest_difference, named_failures, require_empty, score_points
-from models.feature_graph import encode
+from models import warmup
+from models.bundle import named_failures, require_empty
 from models.fitted import Contender, Floats, Matrix
-from models.form_graph import ContenderGraph
+from models.serving_graph import EXAMPLES, SCORES, ServingGraph, input_specs
+from models.verification import largest_difference
 
 INPUT_OP = "source_input_x"
 """The encoded matrix (n, d) float32; fed by the article's reader, computed from raw columns for everybody else."""
 PROBABILITY_OP = "output/prob"
 """Calibrated probability of bad (n, 1) float64: one column, as the article's dense layer 64 -> 1 gives."""
 
-_RAW_SCOPE = "raw"  # placeholders stand apart, or a raw column called `output` would take that name from the op above
+# placeholders stand apart, or a raw column called `output` would take that name from the op above
+_RAW_SCOPE, _EXAMPLES_SCOPE = "raw", "from_examples"
 
 
-def export(plan: FeaturePlan, contender: Contender, scaling: Scaling, directory: Path) -> None:
+def export(
+    plan: FeaturePlan, contender: Contender, scaling: Scaling, directory: Path, *, reference: Matrix | None = None
+) -> None:
     """Write a contender as `models.bundle.export` does, in a graph that the article's reader can read as well.
 
     Arguments and errors are those of `models.bundle.export`.
     """
-    check_servable_names(plan.rows.raw_columns)
+    columns = plan.rows.raw_columns
+    check_servable_names(columns)
     require_empty(directory)
+    describe = tf.compat.v1.saved_model.predict_signature_def
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        graph = ServingGraph(plan, contender, scaling, reference)
         with tf.name_scope(_RAW_SCOPE):
-            raw = {
-                column.name: tf.compat.v1.placeholder(INPUT_DTYPES[column.kind], [None], name=column.name)
-                for column in plan.rows.raw_columns
-            }
-        matrix = tf.identity(encode(plan, raw), name=INPUT_OP)
-        probability = ContenderGraph(contender)(matrix)
-        tf.identity(probability[:, tf.newaxis], name=PROBABILITY_OP)
-        outputs = {"probability": probability, "score": score_points(scaling, probability)}
+            specs = input_specs(columns).items()
+            raw = {name: tf.compat.v1.placeholder(spec.dtype, spec.shape, name=name) for name, spec in specs}
+        with tf.name_scope(_EXAMPLES_SCOPE):
+            examples = tf.compat.v1.placeholder(tf.string, [None], name=EXAMPLES)
+            signatures = {EXAMPLES: describe({EXAMPLES: examples}, graph.of_examples(examples))}
+        matrix = tf.identity(graph.encode(raw), name=INPUT_OP)
+        for name, of_matrix in graph.of_matrix.items():
+            outputs = of_matrix(matrix)
+            signatures[name] = describe(raw, outputs)
+            if name == SCORES:
+                tf.identity(outputs["probability"][:, tf.newaxis], name=PROBABILITY_OP)
         session.run(tf.compat.v1.global_variables_initializer())
-        # writes the signature `serving_default` under the tag `serve`
-        tf.compat.v1.saved_model.simple_save(session, str(directory), raw, outputs)
+        builder = tf.compat.v1.saved_model.Builder(str(directory))
+        builder.add_meta_graph_and_variables(
+            session, [tf.saved_model.SERVING], signature_def_map=signatures, clear_devices=True
+        )
+        builder.save()
+    warmup.write_requests(directory, columns, list(signatures))
 
 
 def read_probability(directory: Path, matrix: Matrix) -> Floats:
@@ -67,8 +81,8 @@ def read_probability(directory: Path, matrix: Matrix) -> Floats:
     return probability
 
 
-def verify(directory: Path, matrix: Matrix, expected_probability: Floats, tolerance: float = 1e-5) -> float:
-    """Read a directory the article's way and compare with what was expected; `models.bundle.verify` does the others.
+def verify(directory: Path, matrix: Matrix, expected_probability: Floats, tolerance: float = 1e-6) -> float:
+    """Read a directory the article's way and compare with what was expected; `models.verification` does the others.
 
     Args:
         directory: the SavedModel; verify in another process than the one that exported.

@@ -1,6 +1,6 @@
-"""Child process that exports, verifies or scores SavedModels: `python -m models.export_worker SPEC.json`.
+"""Child process that exports, verifies or asks SavedModels: `python -m models.export_worker SPEC.json`.
 
-The spec's "mode" picks one of the three functions here; its other keys are that function's paths and numbers, as
+The spec's "mode" picks one of the four functions here; its other keys are that function's paths and numbers, as
 their docstrings say. The protocol is `models.child`'s. Verification belongs in another process than export, so that
 nothing but the files can make it pass.
 """
@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from crossrisk.errors import InputError
 from crossrisk.features import FeaturePlan, encoding_expressions, rowwise_expressions
 from crossrisk.scoring import Scaling
-from models import article_export, bundle
-from models.fitted import Floats, Matrix, load_contender
+from models import article_export, bundle, verification
+from models.fitted import Floats, load_contender
 
 PROBABILITY_COLUMN = "probability"
 """Column of the golden Parquet file that holds what the contender said."""
@@ -35,11 +35,13 @@ PROBABILITY_COLUMN = "probability"
 def export(spec: Json, emit: Emit) -> Json:
     """Keys: plan (JSON file), contender (folder), scaling (fields of `Scaling`), directory (to write).
 
+    With the key reference (.npy file: the encoded row (d,) that reasons compare with) the version gives reasons.
     With the key article_names true, the tensors carry the article's names (`models.article_export`).
     """
     write = article_export.export if spec.get("article_names") else bundle.export
     contender = load_contender(Path(spec["contender"]))
-    write(_read_plan(spec), contender, Scaling(**spec["scaling"]), Path(spec["directory"]))
+    reference = np.load(spec["reference"], allow_pickle=False) if spec.get("reference") else None
+    write(_read_plan(spec), contender, Scaling(**spec["scaling"]), Path(spec["directory"]), reference=reference)
     return {"directory": spec["directory"]}
 
 
@@ -48,8 +50,9 @@ def verify(spec: Json, emit: Emit) -> Json:
 
     Result: fields of `Verification`, and under "latency" those of `Latency`.
 
-    With the key article_names true, the article's reader is verified too, on the golden rows as Polars encodes them
-    with the feature plan of the key plan (JSON file); the result then has "article_reader", its largest difference.
+    With the key plan (JSON file of the feature plan), the features of the golden rows are compared with what Polars
+    makes of them, number for number. With the key article_names true besides, the article's reader is verified too,
+    on those features; the result then has "article_reader", its largest difference.
     """
     directory, tolerance = Path(spec["directory"]), spec["tolerance"]
     golden = pl.read_parquet(spec["golden"])
@@ -58,10 +61,11 @@ def verify(spec: Json, emit: Emit) -> Json:
     expected: Floats = golden[PROBABILITY_COLUMN].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     model = bundle.load(directory)
     batch = bundle.raw_batch(golden, model.columns)
-    verified = dataclasses.asdict(bundle.verify(directory, batch, expected, tolerance))
-    verified["latency"] = dataclasses.asdict(bundle.measure_latency(model, batch))
-    if spec.get("article_names"):
-        matrix = _encode(_read_plan(spec), golden)
+    encoded = _encode(_read_plan(spec), golden) if spec.get("plan") or spec.get("article_names") else None
+    verified = dataclasses.asdict(verification.verify(directory, batch, expected, tolerance, encoded=encoded))
+    verified["latency"] = dataclasses.asdict(verification.measure_latency(model, batch))
+    if encoded is not None and spec.get("article_names"):
+        matrix = np.ascontiguousarray(encoded.to_numpy())
         verified["article_reader"] = article_export.verify(directory, matrix, expected, tolerance)
     return verified
 
@@ -70,10 +74,9 @@ def _read_plan(spec: Json) -> FeaturePlan:
     return FeaturePlan.model_validate_json(Path(spec["plan"]).read_text(encoding="utf-8"))
 
 
-def _encode(plan: FeaturePlan, rows: pl.DataFrame) -> Matrix:
-    """The encoded matrix by Polars, the compiler that the SavedModel does not hold."""
-    encoded = rows.select(rowwise_expressions(plan.rows)).select(encoding_expressions(plan))
-    return np.ascontiguousarray(encoded.to_numpy(), np.float32)
+def _encode(plan: FeaturePlan, rows: pl.DataFrame) -> pl.DataFrame:
+    """The encoded matrix (n, d) by Polars, the compiler that the SavedModel does not hold; all columns float32."""
+    return rows.select(rowwise_expressions(plan.rows)).select(encoding_expressions(plan))
 
 
 def score(spec: Json, emit: Emit) -> Json:
@@ -102,7 +105,36 @@ def score(spec: Json, emit: Emit) -> Json:
     return {"rows": rows}
 
 
-_MODES = {"export": export, "verify": verify, "score": score}
+def explain(spec: Json, emit: Emit) -> Json:
+    """Keys: directory, input (Parquet of a few rows, for all of them go into the result).
+
+    Result: "rows", one {"probability", "score", "reasons"} a row; "reasons" is a list of {"feature", "contribution",
+    "points"}, the strongest first, or None where the version gives none.
+    """
+    model = bundle.load(Path(spec["directory"]))
+    batch = bundle.raw_batch(pl.read_parquet(spec["input"]), model.columns)
+    scores, reasons = model.score_batch(batch), model.explain_batch(batch)
+    rows = zip(scores.probability.tolist(), scores.score.tolist(), strict=True)
+    return {
+        "rows": [
+            {"probability": probability, "score": score, "reasons": _reasons_of_row(reasons, row)}
+            for row, (probability, score) in enumerate(rows)
+        ]
+    }
+
+
+def _reasons_of_row(reasons: bundle.Reasons | None, row: int) -> list[Json] | None:
+    if reasons is None:
+        return None
+    given = zip(reasons.features[row], reasons.contributions[row].tolist(), reasons.points[row].tolist(), strict=True)
+    return [
+        {"feature": feature, "contribution": contribution, "points": points}
+        for feature, contribution, points in given
+        if feature
+    ]
+
+
+_MODES = {"export": export, "verify": verify, "score": score, "explain": explain}
 
 
 def handle(spec: Json, emit: Emit) -> Json:

@@ -26,10 +26,26 @@ class ContenderGraph(tf.Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Calibrated probability of bad (n,) float64, in (0, 1), of the encoded matrix x (n, d) float32."""
-        if self._constants:
-            constants = tf.constant([self._constants], tf.float32)
-            x = tf.concat([x, tf.tile(constants, [tf.shape(x)[0], 1])], axis=1)
-        return _sigmoid(self.intercept + self.slope * self.form(x))
+        return _sigmoid(self.logit(x))
+
+    def logit(self, x: tf.Tensor) -> tf.Tensor:
+        """Calibrated log odds of bad (n,) float64 of the encoded matrix x (n, d) float32."""
+        return self.intercept + self.slope * self.form(self._append_constants(x))
+
+    @property
+    def has_embedding(self) -> bool:
+        """Whether the form is a network: no other has hidden layers."""
+        return isinstance(self.form, NetworkGraph)
+
+    def embedding(self, x: tf.Tensor) -> tf.Tensor:
+        """`NetworkGraph.embedding` of the encoded matrix x (n, d) float32; only where `has_embedding`."""
+        return self.form.embedding(self._append_constants(x))
+
+    def _append_constants(self, x: tf.Tensor) -> tf.Tensor:
+        if not self._constants:
+            return x
+        constants = tf.constant([self._constants], tf.float32)
+        return tf.concat([x, tf.tile(constants, [tf.shape(x)[0], 1])], axis=1)
 
 
 class LogisticGraph(tf.Module):
@@ -73,14 +89,25 @@ class NetworkGraph(tf.Module):
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Raw logits (n,) of x (n, d)."""
-        _check_width(x, self.weights[0].shape[1])
-        hidden = x[tf.newaxis]
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if layer > 0:
-                hidden = tf.nn.relu(hidden) if self._is_relu else _sigmoid(hidden)
-            hidden = tf.matmul(hidden, weight) + bias[:, tf.newaxis, :]
-        members = _sigmoid(tf.cast(hidden[:, :, 0], tf.float64))
+        members = _sigmoid(tf.cast(self._layers(x)[-1][:, :, 0], tf.float64))
         return _logit(tf.reduce_mean(members, axis=0))
+
+    def embedding(self, x: tf.Tensor) -> tf.Tensor:
+        """Activations of the last hidden layer (n, S * h) float32 of x (n, d): member after member, h units each."""
+        hidden = self._activate(self._layers(x)[-2])
+        return tf.reshape(tf.transpose(hidden, [1, 0, 2]), [-1, hidden.shape[0] * hidden.shape[2]])
+
+    def _layers(self, x: tf.Tensor) -> list[tf.Tensor]:
+        """What each layer gives (S, n, width) before its activation."""
+        _check_width(x, self.weights[0].shape[1])
+        layers: list[tf.Tensor] = []
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            hidden = self._activate(layers[-1]) if layers else x[tf.newaxis]
+            layers.append(tf.matmul(hidden, weight) + bias[:, tf.newaxis, :])
+        return layers
+
+    def _activate(self, hidden: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(hidden) if self._is_relu else _sigmoid(hidden)
 
 
 class StackedGraph(tf.Module):

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -20,29 +21,34 @@ from crossrisk.registry import digest_tree
 from crossrisk.scoring import Scaling
 from crossrisk.store import Stage, stage
 from models.child import run_worker
-from models.fitted import Network, load_contender
+from models.fitted import Matrix, Network, load_contender
 from tasks.compare import JUDGED, RAW_ROWS
-from tasks.features import PLAN
+from tasks.features import ENCODED, PLAN, load_plan
+from tasks.matrix import read_parts
+from tasks.split import TARGET_FIT, TARGET_UNLABELLED
 
 logger = logging.getLogger("crossrisk.candidate")
 
-MODEL, GOLDEN = "model", "golden.parquet"
-TOLERANCE = 1e-5
-"""Largest difference in probability between what was judged and what the SavedModel says."""
+MODEL, GOLDEN, REFERENCE_ROW = "model", "golden.parquet", "reference_row.npy"
+TOLERANCE = 1e-6
+"""Largest difference in probability between what was judged and what the SavedModel says; networks leave some 1e-7."""
 MAX_GOLDEN_ROWS = 20_000
 READERS = ("graph_reader", "object_reader", "article_reader")
 """Keys of a verification: the last is there where the export carries the article's tensor names."""
 
 
 @task(name="stage the candidate", cache_policy=NO_CACHE)
-def stage_candidate(loaded: Loaded, fitted: Stage, calibrated: Stage, compared: Stage) -> Stage:
+def stage_candidate(loaded: Loaded, fitted: Stage, encoded: Stage, calibrated: Stage, compared: Stage) -> Stage:
     """Export the challenger and verify it.
 
-    Files: model/ (the SavedModel), golden.parquet (raw columns of judged rows beside the probability that was judged).
-    Facts: digests of the model's files, size_mb, latency of one row, largest difference to what was judged.
+    Files: model/ (the SavedModel), golden.parquet (raw columns of judged rows beside the probability that was judged),
+    reference_row.npy (the mean encoded row of the target rows that the run fitted on: what reasons compare with).
+    Facts: digests of the model's files, size_mb, latency of one row, largest difference to what was judged, golden
+    rows on which the SavedModel's features are not those of Polars (0), number of warm-up requests.
 
     Raises:
-        PublishError: the export fails, or a reader says something else than what was judged.
+        PublishError: the export fails, a reader says something else than what was judged, or a golden row has other
+            features in the SavedModel than in Polars.
     """
     challenger = compared.facts["challenger"]
     folder_of_contender = calibrated.folder / challenger
@@ -52,12 +58,18 @@ def stage_candidate(loaded: Loaded, fitted: Stage, calibrated: Stage, compared: 
 
     def build(folder: Path) -> dict[str, Any]:
         _write_golden(compared, challenger, folder / GOLDEN)
+        np.save(folder / REFERENCE_ROW, _mean_target_row(encoded, fitted), allow_pickle=False)
         both = {
             "directory": str(folder / MODEL),
             "plan": str(fitted.folder / PLAN),
             "article_names": article_names,
         }
-        export = {**both, "mode": "export", "contender": str(folder_of_contender), "scaling": scaling}
+        of_export = {
+            "contender": str(folder_of_contender),
+            "reference": str(folder / REFERENCE_ROW),
+            "scaling": scaling,
+        }
+        export = {**both, **of_export, "mode": "export"}
         run_worker("models.export_worker", export, workdir=folder, failure=PublishError)
         verify = {**both, "mode": "verify", "golden": str(folder / GOLDEN), "tolerance": TOLERANCE}
         verified = run_worker("models.export_worker", verify, workdir=folder, failure=PublishError)
@@ -67,6 +79,8 @@ def stage_candidate(loaded: Loaded, fitted: Stage, calibrated: Stage, compared: 
             "files": digest_tree(model),
             "size_mb": sum(file.stat().st_size for file in model.rglob("*") if file.is_file()) / 1e6,
             "latency": verified["latency"],
+            "rows_with_other_features": verified["differing_rows"],
+            "warm_up_requests": verified["warm_up_requests"],
             "largest_difference": max(float(verified[reader]) for reader in READERS if reader in verified),
         }
 
@@ -75,6 +89,7 @@ def stage_candidate(loaded: Loaded, fitted: Stage, calibrated: Stage, compared: 
         "challenger": challenger,
         "calibrated": calibrated.digest,
         "plan": fitted.digest,
+        "encoded": encoded.digest,
         "scaling": scaling,
         "article_names": article_names,
     }
@@ -93,6 +108,18 @@ def stage_candidate(loaded: Loaded, fitted: Stage, calibrated: Stage, compared: 
 def _takes_article_names(loaded: Loaded, contender: Path) -> bool:
     """Whether the version can also be read the article's way: under preset `article`, where a network is published."""
     return loaded.portfolio.preset == "article" and isinstance(load_contender(contender).form, Network)
+
+
+def _mean_target_row(encoded: Stage, fitted: Stage) -> Matrix:
+    """The mean (d,) float32 of the encoded target rows that anything was fitted on, their labels never looked at."""
+    parts = [TARGET_FIT, TARGET_UNLABELLED]
+    x = read_parts(encoded.folder / ENCODED, load_plan(fitted).outputs, parts).x
+    if len(x) == 0:
+        raise PublishError(
+            f"no row of {' or '.join(parts)} in {encoded.folder / ENCODED}: reasons have nobody to compare a customer "
+            "with; widen the target population or split"
+        )
+    return np.asarray(x.mean(axis=0, dtype=np.float64), np.float32)
 
 
 def _write_golden(compared: Stage, challenger: str, golden: Path) -> None:

@@ -92,6 +92,6 @@ class Walk:
         self.judge()
         compared = self["compared"]
         self.stages["leaks"] = check_leaks.fn(self.loaded, self["rows"], self["split"])
-        candidate = stage_candidate.fn(self.loaded, self["plan"], self["calibrated"], compared)
+        candidate = stage_candidate.fn(self.loaded, self["plan"], self["encoded"], self["calibrated"], compared)
         self.stages["candidate"] = candidate
         return make_decision.fn(self.loaded, compared, candidate, self["diagnosed"], self["leaks"], self.question)

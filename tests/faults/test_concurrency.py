@@ -122,7 +122,7 @@ def publish_models(root: Path, place: int, rounds: int, together: Barrier) -> No
     import numpy as np
     import polars as pl
 
-    from models import bundle
+    from models import verification
 
     made = root.parent / f"model-{place}"
     weight = 0.1 * (place + 1)
@@ -137,7 +137,7 @@ def publish_models(root: Path, place: int, rounds: int, together: Barrier) -> No
             from tasks.publish import verify_bundle
 
             verify_bundle(folder)
-        bundle.verify(folder / "model", batch, expected)
+        verification.verify(folder / "model", batch, expected)
 
     registry = Registry(root)
     for turn in range(rounds):
