@@ -66,11 +66,11 @@ def writing(output: Path, question: Mapping[str, Any]) -> Iterator[Path]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another crossrisk score writes {partial} at this moment; wait for it") from None
-        if (partial / _OWN / _QUESTION).exists():
+        if any(partial.glob("part-*")) and (partial / _OWN / _QUESTION).exists():
             _refuse_other(partial, question, "give another --output, or remove it to start anew")
-        elif any(partial.iterdir()):
+        elif {path.name for path in partial.iterdir()} - {_OWN} - {path.name for path in _half_written(partial)}:
             raise InputError(f"{partial} holds what crossrisk score did not write; move it away, or another --output")
-        else:
+        else:  # nothing is finished: whatever was asked here before is given up
             write_json(make_private(partial / _OWN) / _QUESTION, dict(question))
         _sweep(partial)
         yield partial
@@ -88,9 +88,14 @@ def _refuse_other(folder: Path, question: Mapping[str, Any], move: str) -> None:
         )
 
 
+def _half_written(partial: Path) -> list[Path]:
+    """What `whole_file` and `run_worker` leave where they are killed."""
+    return [*partial.glob(".part-*.tmp"), *partial.glob(f".{SUMMARY}.*.tmp"), *partial.glob(".worker-*")]
+
+
 def _sweep(partial: Path) -> None:
-    """Take away what a killed writer had begun: only names that begin with a dot are half written."""
-    for path in partial.glob(".*"):
+    """Take away what a killed writer had begun."""
+    for path in _half_written(partial):
         if path.is_dir():
             shutil.rmtree(path)
         else:

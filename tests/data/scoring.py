@@ -74,7 +74,7 @@ class Published:
 
 
 def write_published(folder: Path, *, toml: str = WITH_RULES, intercepts: tuple[float, ...] = (-2.0,)) -> Published:
-    """Publish one version an intercept below `folder`; nothing lies under data/ yet."""
+    """Publish one version an intercept below `folder`, the last with reasons; nothing lies under data/ yet."""
     from models.bundle import export
 
     (folder / "data").mkdir(parents=True)
@@ -83,7 +83,9 @@ def write_published(folder: Path, *, toml: str = WITH_RULES, intercepts: tuple[f
     rows = loaded.portfolio.row_plan
     frame = loans()
     plan = fit_plan(frame.select(rowwise_expressions(rows)), rows, FitSettings(min_level_rows=20))
+    mean = frame.select(rowwise_expressions(rows)).select(encoding_expressions(plan)).to_numpy().mean(axis=0)
     for number, intercept in enumerate(intercepts):
+        compared_with = mean.astype(np.float32) if number == len(intercepts) - 1 else None
         weights = np.linspace(-1, 1, len(plan.outputs))
         contender = Contender("source_logistic", Logistic(weights, 0.0), Calibration(intercept, 1.0))
         told = Published(loaded, plan, contender, None)  # type: ignore[arg-type]
@@ -99,7 +101,7 @@ def write_published(folder: Path, *, toml: str = WITH_RULES, intercepts: tuple[f
         champion = publish(
             Registry(loaded.folders.registry),
             FIRST_VERSION + number,
-            write=lambda model, contender=contender: export(plan, contender, SCALING, model),
+            write=lambda model, it=contender, row=compared_with: export(plan, it, SCALING, model, reference=row),
             companions={"reference.json": json.dumps(reference)},
             contender="source_logistic",
             raw_columns=[column.model_dump() for column in rows.raw_columns],

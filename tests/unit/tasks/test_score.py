@@ -205,6 +205,31 @@ def test_a_named_version_answers_and_is_not_taken_for_the_champion(bench):
     assert summary["notes"] == [f"version {FIRST_VERSION} is not the champion"]
 
 
+def test_reasons_are_features_that_cost_points_the_largest_first(bench):
+    rows = where(applicants(), 3, income_usd=-1.0)
+    bench.write(rows)
+    scored, summary = bench.score(reasons=2)
+    assert scored.columns[7:] == ["reason_1", "reason_1_points", "reason_2", "reason_2_points"]
+    assert summary["reasons"] == 2
+    features = {"income_usd", "balance_usd", "balance_to_income", "region"}
+    assert set(scored["reason_1"].drop_nulls()) <= features
+    assert scored["reason_1"].null_count() < 50  # few have nothing that speaks against them
+    both = scored.drop_nulls("reason_2")
+    assert (both["reason_1_points"] <= both["reason_2_points"]).all()
+    assert (both["reason_2_points"] < 0).all()
+    assert (both["reason_1"] != both["reason_2"]).all()
+    assert scored.select(scored.columns[7:]).row(3) == (None, None, None, None)
+
+
+def test_reasons_of_a_version_that_gives_none_are_refused_and_nothing_is_kept(bench):
+    bench.write(applicants())
+    with pytest.raises(InputError, match=rf"version {FIRST_VERSION} gives no reasons"):
+        bench.score(version=FIRST_VERSION, reasons=1)
+    assert not list(bench.folder.rglob("part-*.parquet"))
+    scored, _ = bench.score(version=FIRST_VERSION)  # another question, and nothing stands in its way
+    assert scored.height == 250
+
+
 # --- where the input lies ---
 
 
@@ -507,6 +532,17 @@ def test_a_folder_of_somebody_else_is_left_alone_and_an_empty_one_taken(bench):
     (order.output / "mine.txt").unlink()
     scored, _ = bench.score()
     assert scored.height == 250
+
+
+@pytest.mark.parametrize("name", ["part-00000.parquet", ".settings", "data.csv"])
+def test_a_partial_folder_of_somebody_else_is_left_alone(bench, name):
+    bench.write(applicants())
+    order = bench.order()
+    partial_of(order.output).mkdir()
+    (partial_of(order.output) / name).write_text("mine")
+    with pytest.raises(InputError, match="holds what crossrisk score did not write"), writing(order.output, {}):
+        pass
+    assert (partial_of(order.output) / name).read_text() == "mine"
 
 
 def test_two_do_not_write_one_folder_at_once(bench):
