@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -515,6 +516,19 @@ class UseConfig(_Form):
     score_at_odds: float = Field(default=600, description="points at `odds` good:bad")
     odds: float = Field(default=30, gt=0)
     points_to_double: float = Field(default=20, gt=0)
+    bands: Annotated[tuple[float, ...], Field(max_length=1_000)] = Field(
+        default=(),
+        exclude=True,  # how scores are grouped is no part of what is asked, decided or published
+        description="points, ascending, between the bands of `crossrisk score`: band 1 lies below the first and is the "
+        "riskiest; default: tenths of the score that the version was published with",
+    )
+
+    @field_validator("bands")
+    @classmethod
+    def _ascend(cls, bands: tuple[float, ...]) -> tuple[float, ...]:
+        if any(low >= high for low, high in pairwise(bands)):
+            raise ValueError(f"expected points in ascending order, none of them twice, got {list(bands)}")
+        return bands
 
 
 def check_address(server: str) -> str:

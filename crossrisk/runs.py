@@ -36,16 +36,16 @@ class Run:
 
     run_id: str
     kind: str
-    """retrain or monitor"""
+    """retrain, monitor or score"""
     portfolio: str
     as_of: str
     state: State
     started_unix_s: float
     ended_unix_s: float | None = None
     outcome: str | None = None
-    """verdict of a retrain, light of a watched month"""
+    """verdict of a retrain, light of a watched month, rows scored"""
     subject: str | None = None
-    """the watched month"""
+    """the watched month, the folder that scores were written to"""
     step: str | None = None
     """where it is, or was when it ended early"""
     message: str | None = None

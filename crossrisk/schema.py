@@ -85,20 +85,25 @@ def compare_schema(
     """
     named = {name: role for name, role in expected_columns(portfolio).items() if name not in elsewhere}
     expected: dict[str, Role] = {**dict.fromkeys(population_columns, _ANY), **named}
-    present = set(schema.names)
-    faults = list(_absent(expected, schema))
-    for name, role in expected.items():
-        if name in present and not _fits(schema.field(name).type, role):
-            faults.append(
-                SchemaFault(
-                    "retyped", name, f"column {name!r}: expected {_WANTED[role]}, got {schema.field(name).type}"
-                )
-            )
+    faults = column_faults(schema, expected)
     known = {*expected, *portfolio.data.ignore}
     renamed = {fault.column for fault in faults if fault.kind == "case-changed"}
     for name in schema.names:
         if name not in known and name.lower() not in {r.lower() for r in renamed}:
             faults.append(SchemaFault("extra", name, f"column {name!r} is not named in the portfolio"))
+    return faults
+
+
+def column_faults(schema: pa.Schema, expected: Mapping[str, Role]) -> list[SchemaFault]:
+    """Which of these columns are missing, changed in case or retyped in a schema; other columns are not judged."""
+    faults = list(_absent(expected, schema))
+    for name, role in expected.items():
+        if name in schema.names and not _fits(schema.field(name).type, role):
+            faults.append(
+                SchemaFault(
+                    "retyped", name, f"column {name!r}: expected {_WANTED[role]}, got {schema.field(name).type}"
+                )
+            )
     return faults
 
 

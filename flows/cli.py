@@ -26,6 +26,7 @@ from crossrisk.quiet import make_quiet, set_log_level
 from flows.care_commands import add_care_commands
 from flows.plan_command import add_plan_command
 from flows.registry_commands import add_registry_commands
+from flows.score_command import add_score_command
 
 JSON_KEYS = (
     "schema_version", "run_id", "portfolio", "as_of", "verdict", "reasons", "version", "decided_by", "contenders",
@@ -136,6 +137,7 @@ def command_parser() -> argparse.ArgumentParser:
     add_registry_commands(add)
     add_care_commands(add)
     add_plan_command(add)
+    add_score_command(add)
 
     predict = add("predict", "score one customer with the published model")
     predict.add_argument(

@@ -33,8 +33,8 @@ logger = logging.getLogger("crossrisk.run")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Kind = Literal["retrain", "monitor"]
-PAGES: dict[Kind, str] = {"retrain": "report.html", "monitor": "monitor.html"}
+Kind = Literal["retrain", "monitor", "score"]
+PAGES: dict[Kind, str] = {"retrain": "report.html", "monitor": "monitor.html", "score": "score.html"}
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -139,7 +139,7 @@ def recorded(kind: Kind, loaded: Loaded, *, subject: str | None = None) -> Itera
     Args:
         kind: of the flow.
         loaded: the portfolio and its folders.
-        subject: the watched month, of a monitoring run.
+        subject: the watched month, of a monitoring run; the folder that is written, of one that scores.
     """
     portfolio = loaded.portfolio
     run_id = f"{portfolio.as_of.isoformat()}-{(flow_run.get_id() or os.urandom(4).hex())[:8]}"

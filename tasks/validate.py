@@ -47,17 +47,7 @@ def validate(loaded: Loaded, ingested: Stage) -> Stage:
     """
     portfolio = loaded.portfolio
     data = portfolio.data
-    roles = {
-        "id": data.id,
-        "customer": data.customer,
-        "decision_date": data.decision_date,
-        "label": portfolio.label.column,
-        "known_date": portfolio.label.known_column,
-    }
-    names = [str(loaded.folders.config / name) if name.endswith(".json") else name for name in data.expectations]
-    suite = load_suites(names, roles)
-    if data.max_quarantined_share is not None:
-        suite = replace(suite, max_quarantined_share=data.max_quarantined_share)
+    suite = suite_of(loaded)
     files = ingested_files(loaded, ingested)
 
     def build(folder: Path) -> dict[str, Any]:
@@ -77,6 +67,27 @@ def validate(loaded: Loaded, ingested: Stage) -> Stage:
         markdown = (made.folder / "validation.md").read_text(encoding="utf-8")
         create_markdown_artifact(markdown, key=f"{portfolio.name.replace('_', '-')}-validation")
     return made
+
+
+def suite_of(loaded: Loaded) -> Suite:
+    """The rules of a portfolio: its suites with the roles that its config gives columns.
+
+    Raises:
+        ConfigError: a suite is missing or malformed.
+    """
+    portfolio, data = loaded.portfolio, loaded.portfolio.data
+    roles = {
+        "id": data.id,
+        "customer": data.customer,
+        "decision_date": data.decision_date,
+        "label": portfolio.label.column,
+        "known_date": portfolio.label.known_column,
+    }
+    names = [str(loaded.folders.config / name) if name.endswith(".json") else name for name in data.expectations]
+    suite = load_suites(names, roles)
+    if data.max_quarantined_share is None:
+        return suite
+    return replace(suite, max_quarantined_share=data.max_quarantined_share)
 
 
 def validate_files(

@@ -23,8 +23,13 @@ def full_name(deployment) -> str:
     return f"{flow_of(deployment).name}/{deployment['name']}"
 
 
-def test_the_three_ways_are_deployed():
-    assert {full_name(d) for d in DEPLOYMENTS} == {"retrain/monthly", "retrain/on-demand", "monitor/monthly"}
+ASKED_FOR = {"score/on-demand": ["input", "output"]}
+"""Parameters that the form asks for: what has no default that could be meant."""
+
+
+def test_every_way_is_deployed():
+    ways = {"retrain/monthly", "retrain/on-demand", "monitor/monthly", "score/on-demand"}
+    assert {full_name(d) for d in DEPLOYMENTS} == ways
 
 
 def test_nothing_of_the_deployers_machine_is_baked_in():
@@ -55,15 +60,16 @@ def test_the_form_is_flat_titled_and_described(deployment):
     for name, field in flow_of(deployment).parameters.properties.items():
         assert field["title"], name
         assert field["description"], name
-        assert field["type"] in ("string", "array"), name
+        assert field["type"] in ("string", "array", "integer"), name
         assert "anyOf" not in field, name
         assert "$ref" not in field, name
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=full_name)
-def test_only_the_portfolio_is_required_and_dates_go_by_pattern(deployment):
+def test_only_what_nobody_can_guess_is_required_and_dates_go_by_pattern(deployment):
     schema = flow_of(deployment).parameters
-    assert schema.required == ["config"]
-    assert schema.properties["as_of"]["pattern"] == r"^(\d{4}-\d{2}-\d{2})?$"
-    assert schema.properties["as_of"]["default"] == ""
+    assert schema.required == ["config", *ASKED_FOR.get(full_name(deployment), [])]
+    if full_name(deployment) not in ASKED_FOR:
+        assert schema.properties["as_of"]["pattern"] == r"^(\d{4}-\d{2}-\d{2})?$"
+        assert schema.properties["as_of"]["default"] == ""
     assert "pattern" not in schema.properties["config"]

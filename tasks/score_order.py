@@ -1,0 +1,160 @@
+"""What is asked of a scoring: version, input, rules, bands; settled, and refused where it cannot be, before any work.
+
+The input's files are opened by `tasks.score_input`. Nothing is scored or written here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from crossrisk.bands import Bands, band_by_points, band_by_tenths
+from crossrisk.config import Loaded
+from crossrisk.errors import InputError, PublishError
+from crossrisk.features import RawColumn
+from crossrisk.partitions import Partition, plan_partitions
+from crossrisk.registry import Champion, Registry
+from crossrisk.stability import Histogram, NumberBins
+from crossrisk.store import canonical_json, code_digest, digest_file, digest_of
+from expectations import Suite
+from tasks.reference import read_reference, reference_path
+from tasks.score_folder import partial_of
+from tasks.score_input import Delivery, open_delivery
+from tasks.score_rules import serving_rules
+
+BATCH_ROWS = 50_000
+"""In memory at a time. Part of the question: TensorFlow's last bit may depend on how many rows it is given at once."""
+_SCALE = ("score_at_odds", "odds", "points_to_double")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be scored, by whom, how, and where it goes."""
+
+    answering: Champion
+    """the version that scores; its lock is held by whoever made this"""
+    is_champion: bool
+    delivery: Delivery
+    rules: Suite
+    """the serving subset of the portfolio's suites, about columns by their names in the files"""
+    partitions: tuple[Partition, ...]
+    bands: Bands
+    reference: Histogram
+    """of the probability, as the version was published with"""
+    reasons: int
+    """of each row; 0 for none"""
+    output: Path
+    question: Mapping[str, Any]
+    """everything that the answer depends on, as plain data: the same question has the same answer"""
+
+
+@task(name="read the input", cache_policy=NO_CACHE)
+def read_order(
+    loaded: Loaded, answering: Champion, path: str, output: Path, *, reasons: int, rows_per_partition: int
+) -> Order:
+    """Open what is to be scored and settle how.
+
+    Args:
+        loaded: the portfolio and its folders.
+        answering: the version that scores, its files checked.
+        path: Parquet file, folder or glob; absolute, or relative to data.root.
+        output: folder to write, absolute.
+        reasons: of each row; 0 for none.
+        rows_per_partition: rows of each file that is written, the last apart.
+
+    Raises:
+        ConfigError: a suite is missing or malformed.
+        InputError: as `open_delivery`; an output among the input or the versions; a version without a reference; bands
+            in other points than the version's; partitions of no row, or too many of them.
+        PublishError: a manifest that does not say what the version reads.
+    """
+    registry = Registry(loaded.folders.registry)
+    delivery = open_delivery(loaded, path, raw_columns_of(answering), answering.version)
+    _refuse_place(output, delivery, registry)
+    try:
+        partitions = plan_partitions(delivery.rows, rows_per_partition)
+    except ValueError as error:
+        raise InputError(f"--rows-per-partition {rows_per_partition}: {error}") from error
+    reference = _reference(registry, answering.version)
+    rules, bands = serving_rules(loaded, delivery), _bands(loaded, answering, reference)
+    question = {
+        "version": answering.version,
+        "manifest": digest_file(registry.manifest_path(answering.version)),
+        "reference": digest_of(reference.to_json()),
+        "input": delivery.to_json(),
+        "id": delivery.id,
+        "columns": dict(delivery.columns),
+        "rules": digest_of(asdict(rules)),
+        "bands": bands.to_json(),
+        "reasons": reasons,
+        "rows_per_partition": rows_per_partition,
+        "batch_rows": BATCH_ROWS,
+        "code": code_digest(),
+    }
+    return Order(
+        answering=answering,
+        is_champion=answering.version == max(registry.versions()),
+        delivery=delivery,
+        rules=rules,
+        partitions=partitions,
+        bands=bands,
+        reference=reference,
+        reasons=reasons,
+        output=output,
+        question=json.loads(canonical_json(question)),  # as it will be read back
+    )
+
+
+def raw_columns_of(answering: Champion) -> tuple[RawColumn, ...]:
+    """What a version reads, as it was when it was published: the TOML may have changed since.
+
+    Raises:
+        PublishError: its manifest does not say.
+    """
+    if "raw_columns" not in answering.manifest:
+        raise PublishError(
+            f"the manifest of version {answering.version} does not list raw_columns: an earlier release published it; "
+            "retrain, or name a later version"
+        )
+    return tuple(RawColumn.model_validate(column) for column in answering.manifest["raw_columns"])
+
+
+def _refuse_place(output: Path, delivery: Delivery, registry: Registry) -> None:
+    """Raise InputError where what is written would be taken for a version, or for input the next time."""
+    for folder, holds in ((registry.root, "what is published"), (delivery.asked, "the input")):
+        if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"--output {output} lies in {folder}, which holds {holds}; write to a folder elsewhere")
+    if output.is_file() or partial_of(output).is_file():
+        raise InputError(f"--output {output}: a file is there; name a folder")
+
+
+def _reference(registry: Registry, version: int) -> Histogram:
+    path = reference_path(registry, version)
+    if not path.exists():
+        raise InputError(
+            f"version {version} has no reference at {path}: nobody could say how its scores have moved, nor what their "
+            "tenths are; score with a later version, or restore the file from a backup"
+        )
+    return read_reference(path).score
+
+
+def _bands(loaded: Loaded, answering: Champion, reference: Histogram) -> Bands:
+    """The portfolio's own bands where it has some, else the tenths that the version was published with."""
+    use = loaded.portfolio.use
+    if not use.bands:
+        assert isinstance(reference.bins, NumberBins), "of a probability"
+        return band_by_tenths(reference.bins)
+    published = answering.manifest.get("config", {}).get("use", {})
+    differing = [f"{key} {published.get(key)}" for key in _SCALE if published.get(key) != getattr(use, key)]
+    if differing:
+        raise InputError(
+            f"use.bands are points of the portfolio's scale, but version {answering.version} was published with "
+            f"use.{', use.'.join(differing)}; state that scale beside the bands, or leave use.bands out"
+        )
+    return band_by_points(use.bands)
