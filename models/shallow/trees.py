@@ -99,8 +99,7 @@ def boosted_form(model: HistGradientBoostingClassifier, categorical: Sequence[in
 
 def fit_forest(x: Matrix, y: NDArray[np.int8], settings: ForestSettings, *, threads: int) -> Trees:
     """Random forests of all seeds as one: the mean of their trees' leaf probabilities."""
-    trees: list[dict[str, NDArray[Any]]] = []
-    depth = 0
+    models = []
     for seed in settings.seeds:
         model = RandomForestClassifier(
             settings.trees_per_seed,
@@ -109,13 +108,15 @@ def fit_forest(x: Matrix, y: NDArray[np.int8], settings: ForestSettings, *, thre
             random_state=seed,
             n_jobs=threads,
         ).fit(x, y)
-        fitted = [estimator.tree_ for estimator in model.estimators_]
-        one_seed = [_forest_tree(t) for t in fitted]
-        seed_depth = max(int(t.max_depth) for t in fitted)
-        refuse_disparity(Trees(**_pad(one_seed), depth=seed_depth, link="mean").raw_logit, model.predict_proba, x)
-        trees += one_seed
-        depth = max(depth, seed_depth)
-    return Trees(**_pad(trees), depth=depth, link="mean")
+        refuse_disparity(forest_form([model]).raw_logit, model.predict_proba, x)
+        models.append(model)
+    return forest_form(models)
+
+
+def forest_form(models: Sequence[RandomForestClassifier]) -> Trees:
+    """Fitted forests of two classes as plain arrays, all their trees as one forest."""
+    trees = [estimator.tree_ for model in models for estimator in model.estimators_]
+    return Trees(**_pad([_forest_tree(t) for t in trees]), depth=max(int(t.max_depth) for t in trees), link="mean")
 
 
 def split_by_seed(form: Trees, settings: ForestSettings) -> list[Trees]:
