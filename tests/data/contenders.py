@@ -101,7 +101,7 @@ def trees(link: str, width: int = WIDTH) -> Trees:
         depth=3,
         link="mean" if link == "mean" else "sum",
         baseline=0.0 if link == "mean" else -2.0,
-        rows=np.tile((80 >> np.log2(np.arange(15) + 1).astype(int)).astype(np.int32), (count, 1)),
+        rows=np.tile(np.repeat([400, 200, 100, 50], [1, 2, 4, 8]).astype(np.int32), (count, 1)),
     )
 
 

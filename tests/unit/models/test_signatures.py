@@ -216,6 +216,20 @@ def test_base_and_all_contributions_make_the_log_odds(tmp_path: Path) -> None:
     np.testing.assert_allclose(base, at_reference, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_whatever_the_form_reasons_start_from_one_base_for_everybody(name: str) -> None:
+    """What is left of the log odds without all contributions: they are complete, or the base would follow the row."""
+    contender, _ = CONTENDERS[name]
+    graph = ServingGraph(PLAN, contender, SCALING, REFERENCE)
+    x = tf.constant(encode(loans(80, seed=17)).to_numpy())
+    given = graph.of_matrix["reasons"](x)
+    base = given["base"].numpy()
+    assert np.ptp(base) <= 1e-4
+    log_odds = np.log(contender.probability(x.numpy()) / (1 - contender.probability(x.numpy())))
+    assert np.ptp(log_odds) > 0.1
+    assert (given["contribution"].numpy() >= 0).all()
+
+
 # --- serialised tf.Examples ---
 
 
