@@ -10,11 +10,11 @@ from pathlib import Path
 
 from crossrisk.config import load_run
 from crossrisk.errors import InputError
-from crossrisk.features import FeaturePlan
 from crossrisk.features.explaining import Way, describe_ways, find_ways
 from crossrisk.pages.plan_drawing import draw_plan
 from crossrisk.pages.texts import visible_text
-from crossrisk.registry import Champion, Registry
+from crossrisk.registry import Registry
+from crossrisk.registry.asking import find_version, plan_of
 from crossrisk.store import digest_of, write_text
 from flows.registry_commands import AddCommand
 
@@ -35,12 +35,10 @@ def add_plan_command(add: AddCommand) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from flows.predict import find_version
-
     loaded = load_run(options.config, os.environ, overrides=options.overrides)
     registry = Registry(loaded.folders.registry)
     version = find_version(registry, options.version)
-    plan = read_plan(registry, version)
+    plan = plan_of(registry, version)
     try:
         ways = find_ways(plan, options.column) if options.column else describe_ways(plan)
     except ValueError as error:
@@ -65,23 +63,6 @@ def _plan(options: argparse.Namespace) -> int:
     drawn = [f"drawn: {options.draw}"] if options.draw else []
     print(visible_text("\n".join([head, "", *lines, *drawn])))
     return 0
-
-
-def read_plan(registry: Registry, version: Champion) -> FeaturePlan:
-    """The feature plan that lies beside a version.
-
-    Raises:
-        InputError: it has none: an earlier release published it.
-    """
-    from tasks.features import PLAN
-
-    path = registry.companion_path(version.version, PLAN)
-    if not path.exists():
-        raise InputError(
-            f"version {version.version} has no feature plan beside it: an earlier release published it; retrain, or "
-            "ask a newer version (crossrisk history)"
-        )
-    return FeaturePlan.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def _table(ways: Sequence[Way]) -> list[str]:

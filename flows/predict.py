@@ -20,7 +20,8 @@ import polars as pl
 from crossrisk.config import Loaded
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import RawColumn
-from crossrisk.registry import Champion, Registry
+from crossrisk.registry import Registry
+from crossrisk.registry.asking import find_version, raw_columns_of
 from models.child import run_worker
 
 SHOWN_NAMES = 10
@@ -80,7 +81,7 @@ def predict(loaded: Loaded, assignments: Sequence[str], *, version: int | None =
     """
     registry = Registry(loaded.folders.registry)
     answering = find_version(registry, version)
-    columns = _raw_columns(answering)
+    columns = raw_columns_of(answering)
     row = parse_row(assignments, columns)
     with registry.reading(answering.version):
         answer = _ask(answering.folder, row)
@@ -128,41 +129,6 @@ def _missing_text(prediction: Prediction) -> str:
     more = f" and {rest} more (all of them with --json)" if rest > 0 else ""
     names = ", ".join(prediction.missing[:SHOWN_NAMES])
     return f"{len(prediction.missing)} of {prediction.columns} columns: {names}{more}"
-
-
-# --- the version that answers ---
-
-
-def find_version(registry: Registry, version: int | None) -> Champion:
-    """A version with its files checked against its manifest; the champion where none is asked for.
-
-    Raises:
-        InputError: nothing is published, or no such version.
-        PublishError: its files are not those of its manifest, or the registry contradicts itself about its champion.
-    """
-    if version is None:
-        champion = registry.champion()
-        if champion is None:
-            raise InputError(f"{registry.models} holds no version; publish one first: crossrisk retrain CONFIG")
-        return champion
-    known = registry.versions()
-    if version not in known:
-        newest = ", ".join(str(number) for number in reversed(known[-SHOWN_NAMES:]))
-        raise InputError(
-            f"expected one of the {len(known)} versions in {registry.models}, newest first: {newest or 'none'}; "
-            f"got {version}"
-        )
-    return registry.version(version)
-
-
-def _raw_columns(answering: Champion) -> tuple[RawColumn, ...]:
-    """The inputs of the version's signature, as they were when it was published: the TOML may have changed since."""
-    if "raw_columns" not in answering.manifest:
-        raise PublishError(
-            f"the manifest of version {answering.version} does not list raw_columns: an earlier release published it; "
-            "retrain, or ask the version with saved_model_cli"
-        )
-    return tuple(RawColumn.model_validate(column) for column in answering.manifest["raw_columns"])
 
 
 # --- the customer ---

@@ -14,8 +14,8 @@ from crossrisk.errors import ValidationBlockedError
 from crossrisk.pages.score_page import render_scores
 from crossrisk.quiet import make_quiet
 from crossrisk.registry import Registry
+from crossrisk.registry.asking import find_version
 from crossrisk.store import write_text
-from flows.predict import find_version
 from flows.recording import PAGES, recorded, run_name
 from tasks.score import score_partitions, summarise
 from tasks.score_folder import complete, find_answer, writing

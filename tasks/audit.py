@@ -11,8 +11,8 @@ from pathlib import Path
 
 from crossrisk.errors import CrossriskError
 from crossrisk.registry import Registry
+from crossrisk.registry.asking import PLAN
 from crossrisk.registry.audit import Finding, check_registry, check_version, kept_versions
-from tasks.features import PLAN
 from tasks.publish import GOLDEN, verify_model
 
 

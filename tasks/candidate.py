@@ -19,12 +19,13 @@ from crossrisk.config import Loaded
 from crossrisk.errors import PublishError
 from crossrisk.features import FeaturePlan
 from crossrisk.registry import digest_tree
+from crossrisk.registry.asking import PLAN
 from crossrisk.scoring import Scaling
 from crossrisk.store import Stage, stage, write_text
 from models.child import run_worker
 from models.fitted import Matrix, Network, load_contender
 from tasks.compare import JUDGED, RAW_ROWS
-from tasks.features import ENCODED, PLAN, load_plan
+from tasks.features import ENCODED, load_plan
 from tasks.matrix import read_parts
 from tasks.split import TARGET_FIT, TARGET_UNLABELLED
 

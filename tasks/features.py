@@ -33,6 +33,7 @@ from crossrisk.features import (
     rowwise_expressions,
 )
 from crossrisk.labels import TARGET
+from crossrisk.registry.asking import PLAN
 from crossrisk.store import Stage, stage, write_text
 from tasks.ingest import scan_ingested
 from tasks.labels import LABELS
@@ -40,7 +41,7 @@ from tasks.split import ASSIGNMENT, SOURCE_FIT, TARGET_FIT, TARGET_UNLABELLED, k
 
 logger = logging.getLogger("crossrisk.features")
 
-ROWS, PLAN, ENCODED = "rows.parquet", "plan.json", "encoded.parquet"
+ROWS, ENCODED = "rows.parquet", "encoded.parquet"
 _CROSSFITTED = " (cross-fitted)"
 
 

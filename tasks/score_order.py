@@ -16,10 +16,10 @@ from prefect.cache_policies import NO_CACHE
 
 from crossrisk.bands import Bands, band_by_points, band_by_tenths
 from crossrisk.config import Loaded
-from crossrisk.errors import InputError, PublishError
-from crossrisk.features import RawColumn
+from crossrisk.errors import InputError
 from crossrisk.partitions import Partition, plan_partitions
 from crossrisk.registry import Champion, Registry
+from crossrisk.registry.asking import raw_columns_of
 from crossrisk.stability import Histogram, NumberBins
 from crossrisk.store import canonical_json, code_digest, digest_file, digest_of
 from expectations import Suite
@@ -109,20 +109,6 @@ def read_order(
         output=output,
         question=json.loads(canonical_json(question)),  # as it will be read back
     )
-
-
-def raw_columns_of(answering: Champion) -> tuple[RawColumn, ...]:
-    """What a version reads, as it was when it was published: the TOML may have changed since.
-
-    Raises:
-        PublishError: its manifest does not say.
-    """
-    if "raw_columns" not in answering.manifest:
-        raise PublishError(
-            f"the manifest of version {answering.version} does not list raw_columns: an earlier release published it; "
-            "retrain, or name a later version"
-        )
-    return tuple(RawColumn.model_validate(column) for column in answering.manifest["raw_columns"])
 
 
 def _refuse_place(output: Path, delivery: Delivery, registry: Registry) -> None:

@@ -20,6 +20,7 @@ from scipy.stats import chi2
 
 from crossrisk.features import rowwise_expressions
 from crossrisk.registry import Champion
+from crossrisk.registry.asking import PLAN
 from crossrisk.stability import (
     CategoryBins,
     Histogram,
@@ -32,7 +33,7 @@ from crossrisk.stability import (
 )
 from crossrisk.store import Stage, stage, write_json
 from tasks.calibrate import PREDICTIONS
-from tasks.features import PLAN, ROWS
+from tasks.features import ROWS
 from tasks.ingest import ingest
 from tasks.monitor import MONTHS, SCORES, Watched, collect_months, measure_months
 from tasks.reference import describe_reference, read_reference

@@ -17,9 +17,10 @@ from registries import write_model
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import FitSettings, RawColumn, encoding_expressions, fit_plan, rowwise_expressions
 from crossrisk.registry import Registry
+from crossrisk.registry.asking import find_version
 from crossrisk.scoring import Scaling
 from flows.cli import main
-from flows.predict import Prediction, Reason, describe, find_version, parse_row, predict
+from flows.predict import Prediction, Reason, describe, parse_row, predict
 
 COLUMNS = (
     RawColumn(name="income_usd", kind="number"),

@@ -18,9 +18,10 @@ from crossrisk.config import Loaded
 from crossrisk.errors import InputError
 from crossrisk.features import rowwise_expressions
 from crossrisk.registry import Champion, Registry
+from crossrisk.registry.asking import PLAN
 from crossrisk.stability import describe_categories, describe_numbers, psi
 from crossrisk.store import Stage, stage, write_json
-from tasks.features import PLAN, ROWS
+from tasks.features import ROWS
 from tasks.ingest import ingest
 from tasks.monitor import (
     MONTHS,
