@@ -49,7 +49,7 @@ def encode(plan: FeaturePlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
     absent = [column.name for column in plan.rows.raw_columns if column.name not in raw]
     if absent:
         raise ValueError(f"raw column {absent[0]!r} of the feature plan was not given; given: {sorted(raw)}")
-    numbers = _Numbers(_numeric_features(plan.rows, raw), plan.rows.numeric_features)
+    numbers = _numeric_features(plan.rows, raw)
     blocks = _encoded_blocks(plan, raw, numbers) if plan.view == "encoded" else _native_blocks(plan, raw, numbers)
     return tf.concat(list(blocks), axis=1)
 
@@ -65,7 +65,7 @@ def _encoded_blocks(plan: FeaturePlan, raw: Mapping[str, tf.Tensor], numbers: _N
 
 def _native_blocks(plan: FeaturePlan, raw: Mapping[str, tf.Tensor], numbers: _Numbers) -> Iterator[tf.Tensor]:
     assert plan.native is not None  # plan.columns has asked for it
-    yield tf.cast(numbers.columns(plan.native.numbers), tf.float32)
+    yield tf.transpose(tf.cast(numbers.of(plan.native.numbers), tf.float32))
     for one in plan.native.categories:
         count = len(one.levels)
         position = _level_positions(one.levels, raw[one.column])
@@ -75,42 +75,46 @@ def _native_blocks(plan: FeaturePlan, raw: Mapping[str, tf.Tensor], numbers: _Nu
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Row-wise numeric features (n, f) float64, missing as NaN, with their names."""
+    """Numbers (k, n) float64, missing as NaN, a row a name: what is done to a column then runs along memory."""
 
     values: tf.Tensor
-    names: Sequence[str]
+    names: tuple[str, ...]
 
-    def columns(self, names: Sequence[str]) -> tf.Tensor:
-        """The columns (n, k) of these names."""
+    def of(self, names: Sequence[str]) -> tf.Tensor:
+        """The rows (m, n) of these names."""
+        if tuple(names) == self.names:
+            return self.values
         position = {name: i for i, name in enumerate(self.names)}
-        return tf.gather(self.values, _int32([position[name] for name in names]), axis=1)
+        return tf.gather(self.values, _int32([position[name] for name in names]))
 
 
 # --- row-wise part: raw columns -> numeric features, missing as NaN ---
 
 
-def _numeric_features(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Features (n, k) float64 in the order of rows.numeric_features."""
-    blocks = []
-    names = [column.name for column in rows.raw_columns if column.kind == "number"]
-    if names:
-        finite = _finite_or_nan(tf.stack([raw[name] for name in names], axis=1))
-        numbers = _without_sentinels(rows, names, finite)
-        position = {name: i for i, name in enumerate(names)}
-        blocks.append(tf.gather(numbers, _int32([position[name] for name in rows.numbers]), axis=1))
-        numerators = tf.gather(numbers, _int32([position[r.numerator] for r in rows.ratios]), axis=1)
-        denominators = tf.gather(numbers, _int32([position[r.denominator] for r in rows.ratios]), axis=1)
+def _numeric_features(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> _Numbers:
+    """The features of rows.numeric_features."""
+    given = _raw_numbers(rows, raw)
+    blocks = [given.of(rows.numbers)]
+    if rows.ratios:
+        numerators = given.of([r.numerator for r in rows.ratios])
+        denominators = given.of([r.denominator for r in rows.ratios])
         blocks.append(_finite_or_nan(tf.where(tf.equal(denominators, 0.0), _nan(), numerators / denominators)))
     if rows.ages:
         blocks.append(_ages(rows, raw))
     if rows.differences:
-        minuends = tf.gather(numbers, _int32([position[d.minuend] for d in rows.differences]), axis=1)
-        subtrahends = tf.gather(numbers, _int32([position[d.subtrahend] for d in rows.differences]), axis=1)
-        blocks.append(_finite_or_nan(minuends - subtrahends))
-    blocks += [_date_part(part, raw[part.date])[:, tf.newaxis] for part in rows.date_parts]
-    if not blocks:  # categories alone; the rows still have to be counted
-        return tf.zeros([tf.shape(next(iter(raw.values())))[0], 0], tf.float64)
-    return tf.concat(blocks, axis=1)
+        subtrahends = given.of([d.subtrahend for d in rows.differences])
+        blocks.append(_finite_or_nan(given.of([d.minuend for d in rows.differences]) - subtrahends))
+    blocks += [_date_part(part, raw[part.date])[tf.newaxis] for part in rows.date_parts]
+    return _Numbers(blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=0), rows.numeric_features)
+
+
+def _raw_numbers(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> _Numbers:
+    """The numeric raw columns, with infinities and missing codes as NaN."""
+    names = tuple(column.name for column in rows.raw_columns if column.kind == "number")
+    if not names:  # a plan of categories and dates alone; the rows still have to be counted
+        return _Numbers(tf.zeros([0, tf.shape(next(iter(raw.values())))[0]], tf.float64), names)
+    finite = _finite_or_nan(tf.stack([raw[name] for name in names]))
+    return _Numbers(_without_sentinels(rows, names, finite), names)
 
 
 def _finite_or_nan(numbers: tf.Tensor) -> tf.Tensor:
@@ -118,19 +122,19 @@ def _finite_or_nan(numbers: tf.Tensor) -> tf.Tensor:
 
 
 def _without_sentinels(rows: RowPlan, names: Sequence[str], numbers: tf.Tensor) -> tf.Tensor:
-    """Numbers (n, k) with the k columns' missing codes made NaN."""
+    """Numbers (k, n) with the missing codes of each row made NaN."""
     codes = {s.column: s.codes for s in rows.sentinels}
     for slot in range(max((len(c) for c in codes.values()), default=0)):
-        # one code a column at a time: the (n, k, codes) cube of all comparisons at once would not fit a large batch
+        # one code a column at a time: the (k, n, codes) cube of all comparisons at once would not fit a large batch
         code = [codes[name][slot] if slot < len(codes.get(name, ())) else np.nan for name in names]
-        numbers = tf.where(tf.equal(numbers, tf.constant(code, tf.float64)), _nan(), numbers)
+        numbers = tf.where(tf.equal(numbers, _upright(code)), _nan(), numbers)
     return numbers
 
 
 def _ages(rows: RowPlan, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Months (n, a) from each age's date to the decision date."""
-    decision = raw[str(rows.decision_date)][:, tf.newaxis]
-    dates = tf.stack([raw[age.date] for age in rows.ages], axis=1)
+    """Months (a, n) from each age's date to the decision date."""
+    decision = raw[str(rows.decision_date)]
+    dates = tf.stack([raw[age.date] for age in rows.ages])
     missing = tf.equal(dates, DATE_MISSING) | tf.equal(decision, DATE_MISSING)
     # a product with the reciprocal, as in crossrisk.features: the same to the last bit
     months = tf.cast(decision - dates, tf.float64) * (1.0 / DAYS_PER_MONTH)
@@ -171,43 +175,42 @@ def _encode_numerics(encodings: Sequence[NumericEncoding], numbers: _Numbers) ->
     """The numeric outputs (n, k + flags) float32, each flag behind its number."""
 
     def constant(field: str) -> tf.Tensor:
-        return tf.constant([getattr(e, field) for e in encodings], tf.float64)
+        return _upright([getattr(e, field) for e in encodings])
 
-    x = numbers.columns([e.column for e in encodings])
+    x = numbers.of([e.column for e in encodings])
     missing = tf.math.is_nan(x)
-    held = tf.clip_by_value(tf.where(missing, constant("fill"), x), constant("low"), constant("high"))
-    reciprocals = tf.constant([1.0 / e.scale for e in encodings], tf.float64)  # as in _ages
+    held = tf.minimum(tf.maximum(tf.where(missing, constant("fill"), x), constant("low")), constant("high"))
+    reciprocals = _upright([1.0 / e.scale for e in encodings])  # as in _ages
     standardised = tf.cast((_logged(encodings, held) - constant("mean")) * reciprocals, tf.float32)
 
     flagged = [i for i, e in enumerate(encodings) if e.flag]
-    flags = tf.cast(tf.gather(missing, _int32(flagged), axis=1), tf.float32)
+    flags = tf.cast(tf.gather(missing, _int32(flagged)), tf.float32)
     flag_position = {i: len(encodings) + j for j, i in enumerate(flagged)}
     order = [p for i in range(len(encodings)) for p in (i, flag_position.get(i)) if p is not None]
-    return tf.gather(tf.concat([standardised, flags], axis=1), _int32(order), axis=1)
+    return tf.transpose(tf.gather(tf.concat([standardised, flags], axis=0), _int32(order)))
 
 
 def _logged(encodings: Sequence[NumericEncoding], held: tf.Tensor) -> tf.Tensor:
-    """The columns (n, k) with the logarithm taken of those that have one."""
-    if all(e.log == "none" for e in encodings):
+    """The rows (k, n) with the logarithm taken of those that have one."""
+    logged = [i for i, e in enumerate(encodings) if e.log != "none"]
+    if not logged:
         return held
-    is_signed = tf.constant([e.log == "signed_log" for e in encodings])
-    is_logged = tf.constant([e.log != "none" for e in encodings])
-    inside = tf.where(is_signed, tf.abs(held), tf.where(is_logged, held, 0.0))
-    logarithm = tf.math.log1p(inside) * tf.where(is_signed, tf.sign(held), 1.0)
-    return tf.where(is_logged, tf.cast(tf.cast(logarithm, tf.float32), tf.float64), held)
+    x = tf.gather(held, _int32(logged))
+    is_signed = tf.constant([[encodings[i].log == "signed_log"] for i in logged])
+    logarithm = tf.where(is_signed, tf.sign(x) * tf.math.log1p(tf.abs(x)), tf.math.log1p(x))
+    # rounded here, as in crossrisk.features: see NumericEncoding.log
+    rounded = tf.cast(tf.cast(logarithm, tf.float32), tf.float64)
+    place = {i: len(encodings) + j for j, i in enumerate(logged)}
+    return tf.gather(tf.concat([held, rounded], axis=0), _int32([place.get(i, i) for i in range(len(encodings))]))
 
 
 def _encode_category(encoding: CategoryEncoding, text: tf.Tensor) -> tf.Tensor:
-    """The outputs (n, levels + 1 or 2) float32 of one category (n,); no lookup table, which would need initialising."""
-    text = text[:, tf.newaxis]
-    one_hot = tf.equal(text, tf.constant(encoding.levels, tf.string, shape=(1, len(encoding.levels))))
-    named = tf.reduce_any(one_hot, axis=1, keepdims=True)
-    slots = [one_hot]
+    """The outputs (n, levels + 1 or 2) float32 of one category (n,)."""
+    position = _level_positions(encoding.levels, text)
+    count = len(encoding.levels)
     if encoding.missing_slot:
-        missing = tf.equal(text, "")
-        slots.append(missing)
-        named |= missing
-    return tf.cast(tf.concat([*slots, ~named], axis=1), tf.float32)
+        return tf.one_hot(position, count + 2, dtype=tf.float32)
+    return tf.one_hot(tf.minimum(position, count), count + 1, dtype=tf.float32)
 
 
 def _encode_bins(bins: BinSlots, numbers: _Numbers) -> tf.Tensor:
@@ -226,7 +229,7 @@ def _bin_values(table: BinTable, numbers: _Numbers) -> tf.Tensor:
 
 def _bin_positions(column: str, edges: Sequence[float], missing_position: int, numbers: _Numbers) -> tf.Tensor:
     """The bin (n,) int32 of each row: how many edges lie below it."""
-    x = numbers.columns([column])[:, 0]
+    x = numbers.of([column])[0]
     below = tf.searchsorted(tf.constant(edges, tf.float64, shape=(len(edges),)), x, side="left")
     return tf.where(tf.math.is_nan(x), missing_position, below)
 
@@ -238,15 +241,24 @@ def _level_values(table: LevelTable, text: tf.Tensor) -> tf.Tensor:
 
 
 def _level_positions(levels: Sequence[str], text: tf.Tensor) -> tf.Tensor:
-    """The position (n,) int32 of each row's level, L for missing, L + 1 for all else; see _encode_category."""
+    """The position (n,) int32 of each row's level, L for missing, L + 1 for all else.
+
+    Only the texts that differ are compared with the levels. No lookup table does it, for it would need initialising.
+    """
+    distinct, which = tf.unique(text)
     keys = [*levels, ""]  # missing is a key like any other
-    is_key = tf.equal(text[:, tf.newaxis], tf.constant(keys, tf.string, shape=(1, len(keys))))
-    return tf.reduce_min(tf.where(is_key, tf.range(len(keys)), len(keys)), axis=1)
+    is_key = tf.equal(distinct[:, tf.newaxis], tf.constant(keys, tf.string, shape=(1, len(keys))))
+    return tf.gather(tf.reduce_min(tf.where(is_key, tf.range(len(keys)), len(keys)), axis=1), which)
 
 
 def _constants(table: BinTable | LevelTable, values: Sequence[float]) -> tf.Tensor:
     """The values as they stand in the matrix; standardised in Python once, so that no rounding is left to differ."""
     return tf.constant(np.array([table.standardised(value) for value in values], np.float32))
+
+
+def _upright(values: Sequence[float]) -> tf.Tensor:
+    """One float64 a row: (k, 1)."""
+    return tf.constant(values, tf.float64, shape=(len(values), 1))
 
 
 def _int32(positions: Sequence[int]) -> tf.Tensor:
