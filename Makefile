@@ -90,7 +90,7 @@ stop:           ## end what make serve started
 	deployments/serve.sh stop
 
 lock: $(STAMP)  ## write requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra dev --extra serving --universal --python-version 3.11 --generate-hashes \
 	  --no-annotate --no-header --no-emit-index-url --no-config -o requirements.lock
 
 clean:          ## remove stages, reports and the demo's data; registry and environment stay
