@@ -45,8 +45,8 @@ from crossrisk.features import (
     View,
     check_servable_names,
 )
-from crossrisk.features.fitting import OF_CATEGORIES, OF_NUMBERS, EncodingName, check_settings
 from crossrisk.features.rows import Part
+from crossrisk.features.settings import OF_CATEGORIES, OF_NUMBERS, EncodingName, check_settings
 from crossrisk.features.tables import Statistic
 from crossrisk.limits import MOST_COLUMNS, MOST_DEPTH, MOST_FAULTS_SAID, read_document, refuse_depth
 from crossrisk.sql_rules import parse_rule

@@ -3,11 +3,12 @@
 One plan, two compilers: `query` makes Polars expressions of it for batches, `models.feature_graph` TensorFlow ops for
 the SavedModel. Both compute in float64 and round to float32 at the same places, so that they agree to the last bit.
 
-`rows` raw columns and the features that nothing is fitted for; `plan` the fitted part, as data; `fitting`, `tables` and
-`selection` make it of training rows; `explaining` says and draws a column's way. Files are `tasks.features`'.
+`rows` raw columns and the features that nothing is fitted for; `plan` the fitted part, as data; `settings`, `fitting`,
+`tables` and `selection` make it of training rows; `explaining` says and draws a column's way. Files are
+`tasks.features`' business.
 """
 
-from crossrisk.features.fitting import FitSettings, fit_plan
+from crossrisk.features.fitting import fit_plan
 from crossrisk.features.plan import (
     BinSlots,
     BinTable,
@@ -33,6 +34,7 @@ from crossrisk.features.rows import (
     check_servable_names,
 )
 from crossrisk.features.selection import SelectionRules
+from crossrisk.features.settings import FitSettings
 from crossrisk.features.tables import Aggregate, crossfit
 
 __all__ = [

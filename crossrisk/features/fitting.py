@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
 
 from crossrisk.features.plan import (
     BinSlots,
@@ -22,15 +21,14 @@ from crossrisk.features.plan import (
     FeaturePlan,
     LevelCodes,
     LevelTable,
-    Log,
     NativeView,
     NumericEncoding,
 )
 from crossrisk.features.query import filled_and_clipped
-from crossrisk.features.rows import Plain, RowPlan
-from crossrisk.features.selection import SelectionRules, frequent_levels, quantile_edges, select
+from crossrisk.features.rows import RowPlan
+from crossrisk.features.selection import frequent_levels, quantile_edges, select
+from crossrisk.features.settings import EncodingName, FitSettings, check_settings
 from crossrisk.features.tables import (
-    Aggregate,
     Floats,
     Keys,
     Meaning,
@@ -43,41 +41,8 @@ from crossrisk.features.tables import (
     spread_of,
 )
 
-EncodingName = Literal["standard", "bins", "one_hot", "woe", "target_mean", "frequency"]
-OF_NUMBERS: tuple[EncodingName, ...] = ("standard", "bins", "woe", "target_mean")
-OF_CATEGORIES: tuple[EncodingName, ...] = ("one_hot", "woe", "target_mean", "frequency")
 MOST_CODES = 254
 """Levels with a code of their own: scikit-learn's boosting takes 255 codes of a category, and one is for the rest."""
-ON_LABELS: tuple[EncodingName, ...] = ("woe", "target_mean")
-
-
-class FitSettings(Plain):
-    """What one may choose of the fitted part."""
-
-    clip_quantiles: tuple[float, float] = (0.005, 0.995)
-    min_level_rows: int = Field(default=20, ge=1)
-    constants: Mapping[str, float] = {}
-    """number -> what missing is filled with; default: the median"""
-    logs: Mapping[str, Log] = {}
-    encodings: Mapping[str, tuple[EncodingName, ...]] = {}
-    """feature -> how it enters the matrix; default: standard for numbers, one_hot for categories"""
-    aggregates: tuple[Aggregate, ...] = ()
-    bins: int = Field(default=10, ge=2)
-    """of a number that is binned"""
-    smoothing: float = Field(default=20.0, gt=0)
-    """rows of the overall bad rate that a target mean is drawn towards"""
-    native: bool = False
-    """whether a contender is fitted on the native view"""
-    select: SelectionRules = SelectionRules()
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether an encoding or a rule looks at labels."""
-        return self.select.needs_labels or any(set(names) & set(ON_LABELS) for names in self.encodings.values())
-
-    def encodings_of(self, feature: str, *, is_number: bool) -> tuple[EncodingName, ...]:
-        """How a feature enters the matrix."""
-        return self.encodings.get(feature, ("standard",) if is_number else ("one_hot",))
 
 
 @dataclass(frozen=True)
@@ -165,34 +130,6 @@ def fit_plan(
     gone = [name for name in (*numbers, *categories) if name not in {*plan.features_of_outputs, *out}]
     constant = (Dropped(feature=name, reason="does not vary among training rows") for name in gone)
     return plan.model_copy(update={"dropped": (*plan.dropped, *constant)})
-
-
-def check_settings(settings: FitSettings, numbers: Sequence[str], categories: Sequence[str]) -> None:
-    """Refuse settings of features that do not exist, or that have no such encoding.
-
-    Raises:
-        ValueError: names the setting, and what was expected.
-    """
-    stray = sorted(set(settings.select.keep) - {*numbers, *categories})
-    if stray:
-        raise ValueError(f"features.select.keep names {stray[0]!r}, which is no feature")
-    for what, names in (("constants", settings.constants), ("logs", settings.logs)):
-        stray = sorted(set(names) - set(numbers))
-        if stray:
-            raise ValueError(f"features.{what} names {stray[0]!r}, which is no numeric feature")
-    for feature, encodings in settings.encodings.items():
-        if feature not in {*numbers, *categories}:
-            raise ValueError(f"features.encodings names {feature!r}, which is no feature")
-        allowed = OF_NUMBERS if feature in numbers else OF_CATEGORIES
-        wrong = [name for name in encodings if name not in allowed]
-        if wrong:
-            raise ValueError(f"features.encodings.{feature}: expected some of {', '.join(allowed)}; got {wrong[0]!r}")
-    for aggregate in settings.aggregates:
-        if aggregate.number not in numbers or aggregate.by not in categories:
-            raise ValueError(
-                f"features.aggregates.{aggregate.name}: expected a numeric feature and a category, got "
-                f"{aggregate.number!r} and {aggregate.by!r}"
-            )
 
 
 def _refuse_twins(outputs: Sequence[str]) -> None:
