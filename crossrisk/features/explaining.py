@@ -100,7 +100,7 @@ def describe_encoding(encoding: Encoding) -> str:
             log = {"none": "", "log1p": "; ln(1 + x)", "signed_log": "; sign(x) ln(1 + |x|)"}[encoding.log]
             flag = "; a flag where missing" if encoding.flag else ""
             return (
-                f"missing becomes {encoding.fill:g}; held within {encoding.low:g} to {encoding.high:g}{log}; "
+                f"missing becomes {encoding.fill + 0.0:g}; held within {encoding.low:g} to {encoding.high:g}{log}; "
                 f"less {encoding.mean:g}, over {encoding.scale:g}{flag}"
             )
         case CategoryEncoding():

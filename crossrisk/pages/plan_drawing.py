@@ -25,10 +25,11 @@ def draw_plan(ways: Sequence[Way], title: str) -> str:
     """The ways as one SVG document.
 
     Args:
-        ways: features from raw columns to encodings, in the order they are drawn.
+        ways: features from raw columns to encodings.
         title: above the drawing.
     """
     raw = list(dict.fromkeys(column for way in ways for column in way.raw))
+    ways = sorted(ways, key=lambda way: raw.index(way.raw[0]))  # a ratio beside its numerator: short lines
     ends = [(way, text) for way in ways for text in _ends(way)]
     height = MARGIN + ROW * (max(len(raw), len(ways), len(ends)) + 2)
     raw_at = {column: _place(i, len(raw), height) for i, column in enumerate(raw)}
