@@ -87,8 +87,11 @@ def report(config: Path, judged: dict[str, pl.DataFrame]) -> list[dict[str, Any]
     base = judged[BASE]
     label = base["label"].to_numpy()
     fitted = [name for name in CONTENDERS if name in base.columns]
-    print(f"\n{config.stem}: AUC on {len(label):,} rows of the target's test, {int(label.sum()):,} bads")
-    print(f"{'':18} " + " ".join(f"{name:>24}" for name in fitted))
+    print(
+        f"\n{config.stem}: AUC on {len(label):,} rows of the target's test, {int(label.sum()):,} bads; below it what a"
+    )
+    print("variant adds, * where the 95% interval of the paired difference (DeLong) leaves out 0")
+    print(f"{'':18} " + " ".join(f"{name:>15}" for name in fitted))
     rows = []
     for variant, frame in judged.items():
         if not np.array_equal(frame["id"].to_numpy(), base["id"].to_numpy()):
@@ -97,9 +100,10 @@ def report(config: Path, judged: dict[str, pl.DataFrame]) -> list[dict[str, Any]
         for name in fitted:
             test = paired_test(label, frame[name].to_numpy(), base[name].to_numpy())
             rows.append({"config": config.stem, "variant": variant, "contender": name, **test.to_json()})
-            moved = "" if variant == BASE else f" {test.difference:+.3f} ({test.low:+.3f}, {test.high:+.3f})"
-            cells.append(f"{auc_value(label, frame[name].to_numpy()):.3f}{moved}")
-        print(f"{variant:18} " + " ".join(f"{cell:>24}" for cell in cells))
+            is_beyond_noise = test.low is not None and test.high is not None and not test.low <= 0 <= test.high
+            moved = f"{test.difference:+.3f}{'*' if is_beyond_noise else ' '}"
+            cells.append(f"{auc_value(label, frame[name].to_numpy()):.3f} " if variant == BASE else moved)
+        print(f"{variant:18} " + " ".join(f"{cell:>15}" for cell in cells))
     return rows
 
 
