@@ -70,7 +70,7 @@ def forest_sides(depth: int, rows: int, threads: int, folder: Path) -> Sides:
     model = RandomForestClassifier(TREES, max_depth=depth, min_samples_leaf=MIN_LEAF_ROWS, random_state=0, n_jobs=2)
     model.fit(x, y).set_params(n_jobs=threads)
 
-    graph = ContenderGraph(Contender("forest", forest_form([model])))
+    graph = ContenderGraph(Contender("forest", forest_form([model])), COLUMNS)
     spec = tf.TensorSpec([None, COLUMNS], tf.float32)
     graph.score = tf.function(graph.__call__, input_signature=[spec], autograph=False)
     tf.saved_model.save(graph, str(folder))

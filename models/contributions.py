@@ -3,33 +3,20 @@
 Contributions of a row sum to its calibrated log odds less those of a base that is the same for every row: of the
 reference row for linear forms and networks, of what the trees expect at their roots for trees. Linear forms: the
 coefficient times the distance from the reference. Trees: what the expected value changes by at each node on the way
-down. Networks: integrated gradients. Only core operations, so that a SavedModel can hold them; weights enter as
-constants. Which contributions become reasons, and under which names, stays out (`models.serving_graph`).
+down. Networks: integrated gradients. Only core operations, so that a SavedModel can hold them, over the variables that
+score (`models.form_graph`): to explain takes no weight of its own. Which contributions become reasons, and under which
+names, stays out (`models.serving_graph`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from models.fitted import (
-    LOGIT_LIMIT,
-    Activation,
-    Contender,
-    Floats,
-    Form,
-    Logistic,
-    Matrix,
-    Network,
-    Stacked,
-    Trees,
-    append_constants,
-)
-from models.tree_graph import TreeWalk
+from models.fitted import LOGIT_LIMIT, Activation, Matrix, append_constants
+from models.form_graph import ContenderGraph, FormGraph, LogisticGraph, NetworkGraph, StackedGraph, TreesGraph
 
 STEPS, ROWS_AT_ONCE = 16, 64
 """Steps between reference and row; rows at once, some 10 MB for an ensemble of three 128-32. There 16 steps come within
@@ -38,13 +25,13 @@ SHORTEST_CHORD = 1e-6
 """Over less, the difference of two log odds has too few digits left to divide it."""
 
 
-def graph_contributions(contender: Contender, x: tf.Tensor, reference: Matrix) -> tf.Tensor:
+def graph_contributions(graph: ContenderGraph, x: tf.Tensor, reference: Matrix) -> tf.Tensor:
     """Contributions (n, d) float64 of the columns of x to the calibrated log odds.
 
     The columns that a contender appends (`Contender.constants`) contribute nothing: everyone has the same there.
 
     Args:
-        contender: any form.
+        graph: a contender of any form, made for matrices of d columns.
         x: encoded matrix (n, d) float32.
         reference: encoded row (d,) that linear forms and networks compare with.
 
@@ -58,83 +45,59 @@ def graph_contributions(contender: Contender, x: tf.Tensor, reference: Matrix) -
     width = len(reference)
     if x.shape[1] != width:
         raise ValueError(f"the reference row has {width} columns, the encoded matrix {x.shape[1]}")
-    against = append_constants(np.asarray(reference, np.float32)[np.newaxis], contender.constants)[0]
-    appended = tf.tile(tf.constant(against[np.newaxis, width:]), [tf.shape(x)[0], 1])
-    known = dict(enumerate(contender.constants, start=width))
-    parts, _ = _of_form(contender.form, tf.concat([x, appended], axis=1), against, known)
-    return contender.calibration.slope * parts[:, :width]
+    against = append_constants(np.asarray(reference, np.float32)[np.newaxis], graph.constants)
+    parts = _of_form(graph.form, graph.append_constants(x), tf.constant(against))
+    return graph.slope * parts[:, :width]
 
 
-def _of_form(form: Form, x: tf.Tensor, reference: Matrix, known: Mapping[int, float]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Contributions (n, d) to the raw logit, and the raw logit () that they start from."""
+def _of_form(form: FormGraph, x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    """Contributions (n, d) float64 to the raw logit of x (n, d), compared with the reference (1, d) float32."""
     match form:
-        case Logistic():
-            base = reference.astype(np.float64) @ form.coefficients + form.intercept
-            return _held(form.coefficients * _distance(x, reference), base)
-        case Trees():
-            return _of_trees(form, x, known)
-        case Network():
-            return _of_network(form, x, reference), tf.constant(form.raw_logit(reference[np.newaxis])[0])
-        case Stacked():
-            weight, weights = float(form.coefficients[0]), form.coefficients[1:]
-            of_source, source_base = _of_form(form.source, x, reference, known)
-            seen = reference[form.columns]
-            own = weights * _distance(tf.gather(x, form.columns, axis=1), seen)
-            places = tf.one_hot(form.columns, len(reference), dtype=tf.float64)  # (k, d)
-            base = weight * source_base + float(seen.astype(np.float64) @ weights + form.intercept)
-            return _held(weight * of_source + own @ places, base)
+        case NetworkGraph():
+            return _of_network(form, x, reference)
+        case StackedGraph():
+            return _of_stack(form, x, reference)
+        case _:
+            return _of_source(form, x, reference)[0]
 
 
-def _distance(x: tf.Tensor, reference: Matrix) -> tf.Tensor:
-    return tf.cast(x, tf.float64) - reference.astype(np.float64)
+def _of_source(form: LogisticGraph | TreesGraph, x: tf.Tensor, reference: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`_of_form` of what a stack can stand on, and the raw logit () that its contributions start from."""
+    if isinstance(form, TreesGraph):
+        return _of_trees(form, x)
+    # not form(reference): that is held already, and the contributions lead to where it is not
+    base = tf.linalg.matvec(tf.cast(reference, tf.float64), form.coefficients)[0] + form.intercept
+    return _held(form.coefficients * _distance(x, reference), base)
+
+
+def _of_stack(form: StackedGraph, x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    weight, weights = form.coefficients[0], form.coefficients[1:]
+    of_source, source_base = _of_source(form.source, x, reference)
+    seen = tf.gather(reference, form.columns, axis=1)
+    own = weights * _distance(tf.gather(x, form.columns, axis=1), seen)
+    places = tf.one_hot(form.columns, reference.shape[1], dtype=tf.float64)  # (k, d)
+    base = weight * source_base + tf.linalg.matvec(tf.cast(seen, tf.float64), weights)[0] + form.intercept
+    return _held(weight * of_source + own @ places, base)[0]
+
+
+def _distance(x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, tf.float64) - tf.cast(reference, tf.float64)
 
 
 # --- trees ---
 
 
-def expected_values(trees: Trees, known: Mapping[int, float]) -> Floats:
-    """At each node (T, M) the mean value of the leaves below, weighted by the training rows that reached them.
-
-    Args:
-        trees: any ensemble that knows its training rows.
-        known: columns that have one value at serving -> that value. A node that splits on one expects what the child
-            does that everyone goes to, and counts the rows of that child alone.
-
-    Raises:
-        ValueError: the trees were stored without their training rows.
-    """
-    if trees.rows is None:
+def _of_trees(form: TreesGraph, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    roots = form.expected_at_roots
+    if roots is None:
         raise ValueError(
             "these trees were stored without the training rows at their nodes (schema 1), which contributions are "
             "weighed with; fit the contender again"
         )
-    inner = trees.left != np.arange(trees.feature.shape[1])
-    value, weight = trees.value.copy(), trees.rows.astype(np.float64)
-    for _ in range(trees.depth):  # each time one level more is settled, from the leaves up
-        sides = [(_of_child(weight, side), _of_child(value, side)) for side in (trees.left, trees.right)]
-        (left, value_left), (right, value_right) = sides
-        for column, constant in known.items():
-            goes_left = constant <= trees.threshold
-            splits = trees.feature == column
-            left, right = np.where(splits & ~goes_left, 0.0, left), np.where(splits & goes_left, 0.0, right)
-        both = np.maximum(left + right, 1.0)  # 0 at padding alone
-        value = np.where(inner, (left * value_left + right * value_right) / both, trees.value)
-        weight = np.where(inner, left + right, trees.rows)
-    return value
-
-
-def _of_child(of_nodes: Floats, child: NDArray[np.int32]) -> Floats:
-    return np.take_along_axis(of_nodes, child, axis=1)
-
-
-def _of_trees(form: Trees, x: tf.Tensor, known: Mapping[int, float]) -> tuple[tf.Tensor, tf.Tensor]:
-    expected = expected_values(form, known)
-    walk = TreeWalk(replace(form, value=expected), hold=tf.constant)
-    parts, roots = walk.contributions(x), expected[:, 0].sum()
-    if form.link == "sum":
-        return _held(parts, form.baseline + roots)
-    count = len(form.feature)
-    return _in_log_odds(parts / count, roots / count, _logit)
+    parts = form.walk.contributions(x)
+    if form.is_mean:
+        return _in_log_odds(parts / form.count, roots / form.count, _logit)
+    return _held(parts, form.baseline + roots)
 
 
 def _logit(probability: tf.Tensor) -> tf.Tensor:
@@ -165,7 +128,7 @@ def _in_log_odds(
 # --- networks ---
 
 
-def _of_network(form: Network, x: tf.Tensor, reference: Matrix) -> tf.Tensor:
+def _of_network(form: NetworkGraph, x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     """Integrated gradients of the raw logit (n, d) float64, ROWS_AT_ONCE rows after the other.
 
     (x - reference) times the mean gradient on the straight way between them: Sundararajan, Taly and Yan 2017,
@@ -173,7 +136,7 @@ def _of_network(form: Network, x: tf.Tensor, reference: Matrix) -> tf.Tensor:
     Shrikumar, Greenside and Kundaje 2017, section 3.5.1) and not the gradient in the middle: the sum is then right
     whatever the number of steps, where the midpoint rule still misses up to .08 of a ReLU network's logit with 64.
     """
-    count, width = tf.shape(x)[0], len(reference)
+    count, width = tf.shape(x)[0], reference.shape[1]
     at_once = tf.clip_by_value(count, 1, ROWS_AT_ONCE)
     blocks = tf.maximum(-(-count // at_once), 1)
     filled = tf.reshape(tf.pad(x, [[0, blocks * at_once - count], [0, 0]]), [blocks, at_once, width])
@@ -181,14 +144,14 @@ def _of_network(form: Network, x: tf.Tensor, reference: Matrix) -> tf.Tensor:
     return tf.cast(tf.reshape(found, [blocks * at_once, width])[:count], tf.float64)
 
 
-def _of_rows(form: Network, x: tf.Tensor, reference: Matrix) -> tf.Tensor:
+def _of_rows(form: NetworkGraph, x: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     """`_of_network` of r rows: (r, d) float32. S members, STEPS + 1 points on the way, STEPS slopes between them."""
     activate, derivative = _ACTIVATIONS[form.activation]
     away, first = x - reference, form.weights[0]
-    start = reference @ first + form.biases[0]  # (S, h)
+    start = tf.matmul(reference, first) + form.biases[0][:, np.newaxis]  # (S, 1, h)
     # linear as far as here: no product with the widest matrix for each point
     shares = np.linspace(0.0, 1.0, STEPS + 1, dtype=np.float32)[:, np.newaxis, np.newaxis]
-    before = start[:, np.newaxis, np.newaxis] + shares * tf.matmul(away, first)[:, tf.newaxis]  # (S, points, r, h)
+    before = start[:, np.newaxis] + shares * tf.matmul(away, first)[:, tf.newaxis]  # (S, points, r, h)
     slopes = []
     for weight, bias in zip(form.weights[1:], form.biases[1:], strict=True):
         after = activate(before)

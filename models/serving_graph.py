@@ -71,7 +71,7 @@ class ServingGraph(tf.Module):
         plan = plan.served_as(contender.view)
         if reference is not None and reference.shape != (len(plan.columns),):
             raise ValueError(f"expected a reference of shape ({len(plan.columns)},), got {reference.shape}")
-        self.contender = ContenderGraph(contender)
+        self.contender = ContenderGraph(contender, len(plan.columns))
         self._plan, self._scaling = plan, scaling
         # one function that all signatures call: the tables of a large plan are stored once
         self.encode = tf.function(
@@ -85,7 +85,7 @@ class ServingGraph(tf.Module):
         if self.contender.has_embedding:
             self.of_matrix[EMBEDDING] = lambda x: {"embedding": self.contender.embedding(x)}
         if reference is not None:
-            self.of_matrix[REASONS] = lambda x: self._reasons(contender, x, reference)
+            self.of_matrix[REASONS] = lambda x: self._reasons(x, reference)
 
     def of_examples(self, examples: tf.Tensor) -> Tensors:
         """Probability and score of serialised tf.Examples (n,)."""
@@ -95,8 +95,8 @@ class ServingGraph(tf.Module):
         probability = self.contender(x)
         return {"probability": probability, "score": score_points(self._scaling, probability)}
 
-    def _reasons(self, contender: Contender, x: tf.Tensor, reference: Matrix) -> Tensors:
-        contributions = graph_contributions(contender, x, reference)
+    def _reasons(self, x: tf.Tensor, reference: Matrix) -> Tensors:
+        contributions = graph_contributions(self.contender, x, reference)
         features = list(dict.fromkeys(self._plan.features_of_columns))
         place = [features.index(feature) for feature in self._plan.features_of_columns]
         of_features = tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(contributions), place, len(features)))

@@ -29,14 +29,9 @@ _LOWEST, _HIGHEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 class TreeWalk(tf.Module):
     """The trees of an ensemble as C chunks of B trees of M nodes, whose tables lie behind one another: (C, B * M)."""
 
-    def __init__(self, trees: Trees, hold: Callable[..., Any] | None = None) -> None:
-        """`hold(array, name=)` keeps a table: a variable unless told otherwise.
-
-        Raises:
-            ValueError: a tree has so many nodes and columns that a record cannot hold both.
-        """
+    def __init__(self, trees: Trees) -> None:
+        """Raises ValueError where a tree has so many nodes and columns that a record cannot hold both."""
         super().__init__(name="trees")
-        hold = hold or _variable
         layout = _layout(trees)
         self._layout, self._depth = layout, trees.depth
         self._roots = np.arange(layout.chunk_trees, dtype=np.int32) * np.int32(trees.feature.shape[1])
@@ -44,12 +39,12 @@ class TreeWalk(tf.Module):
         filled = _filled(trees, layout)
         order = _siblings_side_by_side(filled)
         in_chunks = (-1, layout.chunk_trees * trees.feature.shape[1])
-        self.records = hold(_records(filled, layout, order).reshape(in_chunks), name="records")
-        self.value = hold(_reordered(filled.value, order).reshape(in_chunks), name="value")
+        self.records = _variable(_records(filled, layout, order).reshape(in_chunks), name="records")
+        self.value = _variable(_reordered(filled.value, order).reshape(in_chunks), name="value")
         self.goes_left: Any = None
         if trees.categories is not None:
             no_set = np.zeros((1, CATEGORY_CODES + 1), np.bool_)  # where a node that has a threshold looks, in vain
-            self.goes_left = hold(np.concatenate([trees.categories.goes_left, no_set]), name="goes_left")
+            self.goes_left = _variable(np.concatenate([trees.categories.goes_left, no_set]), name="goes_left")
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """The sum (n,) float64 of the values of the leaves that the rows of x (n, d) float32 end on.

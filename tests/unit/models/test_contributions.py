@@ -13,11 +13,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
+from tensorflow.core.protobuf import saved_model_pb2
 
 from models import contributions
-from models.contributions import expected_values, graph_contributions
+from models.contributions import graph_contributions
 from models.fitted import Calibration, Contender, Form, Logistic, Network, Stacked, Trees, logit, sigmoid
-from models.form_graph import ContenderGraph
+from models.form_graph import ContenderGraph, expected_values
 from models.shallow.trees import BoostedSettings, ForestSettings, fit_boosted, fit_forest
 
 WIDTH = 6
@@ -70,9 +71,13 @@ def forms() -> dict[str, Form]:
 NAMES = list(forms())
 
 
-def contribute(form: Form, x: np.ndarray, **contender: object) -> np.ndarray:
-    one = Contender("one", form, **contender)  # type: ignore[arg-type]
-    return graph_contributions(one, tf.constant(x), REFERENCE).numpy()
+def contribute(form: Form, x: np.ndarray) -> np.ndarray:
+    return contributions_of(Contender("one", form), x)
+
+
+def contributions_of(contender: Contender, x: np.ndarray, reference: np.ndarray = REFERENCE) -> np.ndarray:
+    graph = ContenderGraph(contender, len(reference))
+    return graph_contributions(graph, tf.constant(x), reference).numpy()
 
 
 def base_of(form: Form) -> float:
@@ -97,11 +102,11 @@ def test_contributions_of_a_row_sum_to_its_log_odds_less_the_base(name: str) -> 
     form = forms()[name]
     x = np.concatenate([rows(300, seed=1)[0], REFERENCE[np.newaxis]])
     contender = Contender("one", form, CALIBRATION)
-    parts = graph_contributions(contender, tf.constant(x), REFERENCE)
-    assert (parts.dtype, parts.shape) == (tf.float64, x.shape)
+    parts = contributions_of(contender, x)
+    assert (parts.dtype, parts.shape) == (np.float64, x.shape)
     expected = CALIBRATION.slope * (form.raw_logit(x) - base_of(form))
     tolerance = 2e-5 if "network" in name else 1e-9
-    np.testing.assert_allclose(parts.numpy().sum(axis=1), expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(parts.sum(axis=1), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", ["logistic", "relu network", "sigmoid network", "stacked on logistic"])
@@ -111,8 +116,8 @@ def test_the_reference_row_has_no_contributions(name: str) -> None:
 
 def test_logistic_contribution_is_the_coefficient_times_the_distance_from_the_reference() -> None:
     form = Logistic(np.array([2.0, -1.0]), 0.5)
-    got = graph_contributions(Contender("one", form), tf.constant([[1.0, 3.0]]), np.array([0.5, 1.0], np.float32))
-    np.testing.assert_allclose(got.numpy(), [[1.0, -2.0]], rtol=0, atol=1e-12)
+    got = contributions_of(Contender("one", form), np.array([[1, 3]], np.float32), np.array([0.5, 1.0], np.float32))
+    np.testing.assert_allclose(got, [[1.0, -2.0]], rtol=0, atol=1e-12)
 
 
 # --- trees ---
@@ -187,8 +192,7 @@ def test_row_that_ends_where_a_forest_begins_has_finite_contributions_that_cance
         link="mean",
         rows=np.array([[10, 5, 5]] * 2, np.int32),
     )
-    x = tf.constant([[1.0, -1.0]])
-    got = graph_contributions(Contender("one", form), x, np.zeros(2, np.float32)).numpy()
+    got = contributions_of(Contender("one", form), np.array([[1, -1]], np.float32), np.zeros(2, np.float32))
     slope = 1 / (0.2 * 0.8)
     np.testing.assert_allclose(got, [[0.05 * slope, -0.05 * slope]], rtol=1e-5)
 
@@ -202,7 +206,7 @@ def test_columns_that_all_have_alike_contribute_nothing_and_their_branch_alone_c
     form = fit_boosted(pooled, y, seed=0, settings=BoostedSettings(rounds=40, learning_rate=0.1))
     contender = Contender("pooled", form, constants=(1.0,))
     fresh = rows(300, seed=1)[0]
-    parts = graph_contributions(contender, tf.constant(fresh), REFERENCE).numpy()
+    parts = contributions_of(contender, fresh)
     assert parts.shape == fresh.shape
     base = contender.raw_logit(fresh) - parts.sum(axis=1)
     assert np.ptp(base) < 1e-9
@@ -217,9 +221,26 @@ def test_every_form_with_constants_sums_to_its_log_odds() -> None:
     )):  # fmt: skip
         contender = Contender("pooled", form, constants=(1.0,))
         x = rows(50, seed=1)[0]
-        parts = graph_contributions(contender, tf.constant(x), REFERENCE).numpy()
+        parts = contributions_of(contender, x)
         base = contender.raw_logit(x) - parts.sum(axis=1)
         np.testing.assert_allclose(base, contender.raw_logit(REFERENCE[np.newaxis])[0], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["boosted", "forest", "stacked on boosted"])
+def test_what_inner_nodes_expect_leaves_every_score_as_it_was_to_the_bit(name: str) -> None:
+    """Trees without their training rows are walked with nothing at inner nodes."""
+    form, x = forms()[name], rows(3000, seed=1)[0]
+    trees = form.source if isinstance(form, Stacked) else form
+    assert isinstance(trees, Trees)
+    bare = replace(trees, rows=None)
+    plain = ContenderGraph(Contender("plain", replace(form, source=bare) if isinstance(form, Stacked) else bare), WIDTH)
+    explained = ContenderGraph(Contender("explained", form), WIDTH)
+    values, plain_values = (
+        (graph.form.source if isinstance(form, Stacked) else graph.form).walk.value.numpy()
+        for graph in (explained, plain)
+    )
+    assert (values != plain_values).any()
+    np.testing.assert_array_equal(explained(tf.constant(x)).numpy(), plain(tf.constant(x)).numpy())
 
 
 def test_trees_stored_without_their_training_rows_are_refused() -> None:
@@ -231,7 +252,7 @@ def test_trees_stored_without_their_training_rows_are_refused() -> None:
 
 def test_reference_of_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match="the reference row has 6 columns, the encoded matrix 5"):
-        graph_contributions(Contender("one", forms()["logistic"]), tf.zeros((2, 5)), REFERENCE)
+        contributions_of(Contender("one", forms()["logistic"]), np.zeros((2, 5), np.float32))
 
 
 # --- networks ---
@@ -239,7 +260,7 @@ def test_reference_of_another_width_is_refused() -> None:
 
 def integrated_gradients(form: Network, x: np.ndarray, steps: int) -> np.ndarray:
     """Equation 1 by the midpoint rule, with TensorFlow's own gradient of the exported network."""
-    graph = ContenderGraph(Contender("one", form)).form
+    graph = ContenderGraph(Contender("one", form), WIDTH).form
     total = np.zeros(x.shape)
     for step in range(steps):
         at = tf.constant(REFERENCE + (x - REFERENCE) * np.float32((step + 0.5) / steps))
@@ -300,17 +321,26 @@ def test_contributions_of_any_network_are_complete(
 # --- in a SavedModel ---
 
 
+def largest_constant(directory: Path) -> int:
+    """Bytes of the largest tensor in the graph of a SavedModel and in its functions."""
+    saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    graphs = [meta_graph.graph_def for meta_graph in saved.meta_graphs]
+    bodies = [body for graph in graphs for body in (graph.node, *(f.node_def for f in graph.library.function))]
+    return max(node.attr["value"].tensor.ByteSize() for body in bodies for node in body if node.op == "Const")
+
+
 @pytest.mark.parametrize("name", ["boosted", "relu network", "stacked on forest"])
-def test_contributions_come_out_of_a_saved_model_without_a_variable_of_their_own(name: str, tmp_path: Path) -> None:
-    contender = Contender("one", forms()[name], CALIBRATION)
-    module = tf.Module()
+def test_contributions_come_out_of_a_saved_model_without_a_weight_of_their_own(name: str, tmp_path: Path) -> None:
+    graph = ContenderGraph(Contender("one", forms()[name], CALIBRATION), WIDTH)
+    before = {variable.ref() for variable in graph.variables}
     spec = tf.TensorSpec([None, WIDTH], tf.float32)
-    module.reasons = tf.function(
-        lambda x: graph_contributions(contender, x, REFERENCE), input_signature=[spec], autograph=False
+    graph.reasons = tf.function(
+        lambda x: graph_contributions(graph, x, REFERENCE), input_signature=[spec], autograph=False
     )
-    tf.saved_model.save(module, str(tmp_path))
+    tf.saved_model.save(graph, str(tmp_path))
+    assert {variable.ref() for variable in graph.variables} == before
+    assert largest_constant(tmp_path) < 1000  # bytes
     loaded = tf.saved_model.load(str(tmp_path))
-    assert module.variables == ()
     for x in (rows(1, seed=1)[0], rows(100, seed=1)[0]):
-        expected = graph_contributions(contender, tf.constant(x), REFERENCE).numpy()
+        expected = graph_contributions(graph, tf.constant(x), REFERENCE).numpy()
         np.testing.assert_allclose(loaded.reasons(x).numpy(), expected, rtol=1e-5, atol=1e-6)

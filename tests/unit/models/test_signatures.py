@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from contenders import (
 )
 
 from crossrisk.features import FitSettings, RowPlan, Sentinels, fit_plan, rowwise_expressions
-from models import bundle
+from models import article_export, bundle
 from models.feature_graph import DATE_MISSING
-from models.fitted import Calibration, Contender, Logistic, Matrix, Network
+from models.fitted import Calibration, Contender, Logistic, Matrix, Network, Trees
 from models.serving_graph import REASONS_GIVEN, ServingGraph, parse_examples
 
 COLUMNS = PLAN.rows.raw_columns
@@ -228,6 +229,58 @@ def test_whatever_the_form_reasons_start_from_one_base_for_everybody(name: str) 
     log_odds = np.log(contender.probability(x.numpy()) / (1 - contender.probability(x.numpy())))
     assert np.ptp(log_odds) > 0.1
     assert (given["contribution"].numpy() >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["forest", "boosted_constant", "stacked_logistic", "network_sigmoid"])
+def test_reasons_are_the_same_through_the_articles_door(name: str, tmp_path: Path) -> None:
+    """Its graph is built without eager execution, where variables have no values yet."""
+    batch = bundle.raw_batch(loans(40, seed=19), COLUMNS)
+    given = []
+    for door in (bundle.export, article_export.export):
+        directory = tmp_path / door.__module__
+        door(PLAN, CONTENDERS[name][0], SCALING, directory, reference=REFERENCE)
+        reasons = bundle.load(directory).explain_batch(batch)
+        assert reasons is not None
+        given.append(reasons)
+    assert given[0].contributions.max() > 0.1
+    np.testing.assert_allclose(given[0].contributions, given[1].contributions, rtol=0, atol=1e-5)
+    assert (given[0].features == given[1].features).mean() > 0.99  # near ties may change places
+
+
+def complete_forest(count: int, depth: int) -> Trees:
+    """Trees whose leaves are all at the last level."""
+    rng, node = np.random.default_rng(18), np.arange(2 ** (depth + 1) - 1)
+    is_leaf, level = node >= 2**depth - 1, np.log2(node + 1).astype(np.int32)
+    left = np.where(is_leaf, node, 2 * node + 1).astype(np.int32)
+    shape = (count, len(node))
+    return Trees(
+        feature=np.where(is_leaf, 0, rng.integers(0, WIDTH, shape)).astype(np.int32),
+        threshold=rng.normal(size=shape).astype(np.float32),
+        left=np.tile(left, (count, 1)),
+        right=np.tile(np.where(is_leaf, left, left + 1), (count, 1)),
+        value=np.where(is_leaf, rng.random(shape), 0.0),
+        depth=depth,
+        link="mean",
+        rows=np.tile(2 ** (depth - level), (count, 1)),
+    )
+
+
+def test_reasons_make_a_large_forest_hardly_larger_and_change_no_bit_of_a_score(tmp_path: Path) -> None:
+    form = complete_forest(300, 12)
+    unexplained = replace(form, rows=None)  # nor can it be: its inner nodes expect nothing
+    bundle.export(PLAN, Contender("forest", form), SCALING, tmp_path / "with", reference=REFERENCE)
+    bundle.export(PLAN, Contender("forest", unexplained), SCALING, tmp_path / "without")
+    batch = bundle.raw_batch(loans(300, seed=18), COLUMNS)
+    scores, size = {}, {}
+    for name in ("with", "without"):
+        scores[name] = bundle.load(tmp_path / name).score_batch(batch)
+        size[name] = sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file())
+    assert size["without"] > 30e6
+    assert size["with"] < 1.1 * size["without"]
+    assert (tmp_path / "with" / "saved_model.pb").stat().st_size < 1e6
+    assert np.ptp(scores["with"].probability) > 0
+    np.testing.assert_array_equal(scores["with"].probability, scores["without"].probability)
+    np.testing.assert_array_equal(scores["with"].score, scores["without"].score)
 
 
 # --- serialised tf.Examples ---

@@ -176,7 +176,7 @@ def test_boosted_trees_say_what_the_library_says_on_ten_thousand_random_and_adve
     case: dict[str, Any],
 ) -> None:
     one = boosted(**case)
-    graph = tf.function(ContenderGraph(Contender("boosted", one.form)))
+    graph = tf.function(ContenderGraph(Contender("boosted", one.form), len(NUMBERS + CATEGORIES)))
     for x in (training_rows(ROWS)[0], adversarial_rows(one.form, NUMBERS)):
         expected = one.model.predict_proba(x)[:, 1]
         assert np.abs(sigmoid(one.form.raw_logit(x)) - expected).max() < 1e-12
@@ -307,6 +307,6 @@ def test_no_row_of_a_quarter_of_a_million_changes_its_leaf_between_raw_columns_a
         "boosted": (library_boosted, boosted_form(library_boosted, ())),
     }
     for name, (model, form) in contenders.items():
-        got = tf.function(ContenderGraph(Contender(name, form)))(encoded).numpy()
+        got = tf.function(ContenderGraph(Contender(name, form), encoded.shape[1]))(encoded).numpy()
         mismatches = int((np.abs(got - model.predict_proba(x)[:, 1]) > 1e-6).sum())
         assert mismatches <= count // 1_000_000, f"{name}: {mismatches} of {count:,} rows"
