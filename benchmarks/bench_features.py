@@ -124,10 +124,10 @@ def by_duckdb(plan: FeaturePlan) -> Callable[[Path, Path], None]:
 
     def run(source: Path, sink: Path) -> None:
         with duckdb.connect() as connection:
-            connection.execute(f"SET threads = {THREADS}")
+            connection.execute(f"SET threads = {THREADS}; SET preserve_insertion_order = true")
             connection.execute(
                 f"COPY ({query.format(source=source)}) TO '{sink}' (FORMAT parquet, COMPRESSION zstd, "
-                "COMPRESSION_LEVEL 3)"
+                "COMPRESSION_LEVEL 3, PRESERVE_ORDER true)"
             )
 
     return run
@@ -213,7 +213,7 @@ def by_pandas(plan: FeaturePlan) -> Callable[[Path, Path], None]:
             features[a.name] = days.dt.days * (1.0 / DAYS_PER_MONTH)
         for name in plan.rows.categories:
             features[name] = raw[name].mask(raw[name] == "")
-        pd.DataFrame(_pandas_outputs(plan, features)).to_parquet(sink, compression="zstd")
+        pd.DataFrame(_pandas_outputs(plan, features)).to_parquet(sink, compression="zstd", compression_level=3)
 
     return run
 
