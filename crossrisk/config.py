@@ -308,7 +308,7 @@ class FeaturesConfig(_Form):
     logs: Mapping[str, Literal["log1p", "signed_log"]] = Field(
         default={}, description="number = ln(1 + x) or sign(x) ln(1 + |x|), taken after clipping"
     )
-    encodings: Mapping[str, Annotated[tuple[EncodingName, ...], Field(min_length=1)]] = Field(
+    encodings: Mapping[str, tuple[EncodingName, ...]] = Field(
         default={},
         description=f"feature = how it enters the matrix: numbers {', '.join(OF_NUMBERS)} (default standard), "
         f"categories {', '.join(OF_CATEGORIES)} (default one_hot). woe and target_mean see labels of the source alone",
@@ -338,6 +338,12 @@ class FeaturesConfig(_Form):
         leaked = sorted(set(used) & set(self.protected))
         if leaked:
             raise ValueError(f"protected column {leaked[0]!r} is also a feature; take it out of one of the two lists")
+        for key, pairs in (("ratios", self.ratios), ("differences", self.differences)):
+            for name, pair in pairs.items():
+                texts = sorted(set(pair) & set(self.categorical))
+                if texts or pair[0] == pair[1]:
+                    wrong = f"{texts[0]!r} is a category" if texts else f"{pair[0]!r} and itself say nothing"
+                    raise ValueError(f"{key}.{name}: {wrong}; expected two different numeric columns")
         made = [*self.ratios, *self.ages, *self.differences, *self.date_parts]
         names = [*self.numeric, *self.categorical, *made]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -345,8 +351,8 @@ class FeaturesConfig(_Form):
             raise ValueError(f"feature {twice[0]!r} is listed twice")
         if not names:
             raise ValueError("no feature at all; list columns under features.numeric or features.categorical")
-        pairs = (*self.ratios.values(), *self.differences.values())
-        unknown = sorted(set(self.sentinels) - {*self.numeric, *(c for pair in pairs for c in pair)})
+        parts = {c for pair in (*self.ratios.values(), *self.differences.values()) for c in pair}
+        unknown = sorted(set(self.sentinels) - {*self.numeric, *parts})
         if unknown:
             raise ValueError(f"sentinels name {unknown[0]!r}, which is not a numeric feature")
         low, high = self.clip_quantiles

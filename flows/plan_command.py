@@ -45,6 +45,10 @@ def _plan(options: argparse.Namespace) -> int:
         raise InputError(f"--column: {error}") from error
     title = f"Feature plan of version {version.version} of {loaded.portfolio.name}"
     if options.draw:
+        if not options.draw.parent.is_dir():
+            raise InputError(
+                f"--draw {options.draw}: there is no folder {options.draw.parent}; make it, or name another"
+            )
         write_text(options.draw, draw_plan(ways, title))
     if options.json:
         document = {
@@ -52,14 +56,14 @@ def _plan(options: argparse.Namespace) -> int:
             "portfolio": loaded.portfolio.name,
             "version": version.version,
             "digest": digest_of(plan.model_dump(mode="json")),
-            "outputs": len(plan.outputs),
+            "outputs": len(plan.columns),
             "ways": [way.to_json() for way in ways],
             "drawing": str(options.draw) if options.draw else None,
         }
         print(json.dumps(document, allow_nan=False))
         return 0
     lines = _sentences(ways) if options.column else _table(ways)
-    head = f"{title}: {len(plan.rows.raw_columns)} raw columns, {len(plan.outputs)} columns of the matrix"
+    head = f"{title}: {len(plan.rows.raw_columns)} raw columns, {len(plan.columns)} columns of the matrix"
     drawn = [f"drawn: {options.draw}"] if options.draw else []
     print(visible_text("\n".join([head, "", *lines, *drawn])))
     return 0

@@ -19,7 +19,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import SOURCE_ONLY, Loaded
-from crossrisk.features import RowPlan
+from crossrisk.features import FeaturePlan, encoding_expressions
 from crossrisk.shift import (
     Diagnosis,
     Support,
@@ -62,12 +62,13 @@ def diagnose(loaded: Loaded, rows: Stage, encoded: Stage, fitted: Stage, calibra
             of_its_view = read_parts(matrix, plan.columns_of(contender.view), read)
             raw = contender.raw_logit(of_its_view.x)
         home, target = (_score(parts, part, raw) for part in (SOURCE_STOP, TARGET_SELECT))
+        x_source = _as_served(rows, plan, parts, SOURCE_FIT)
         y_fit = parts.label[_of(parts, SOURCE_FIT)]
         home, known = home.labelled, target.labelled
         return Diagnosis(
             contender=name,
-            domain=tell_apart(parts.x[_of(parts, SOURCE_FIT)], parts.x[_of(parts, *FITTING)], plan.outputs, seed=seed),
-            support=_compare_support(rows, parts, plan.rows),
+            domain=tell_apart(x_source, parts.x[_of(parts, *FITTING)], plan.outputs, seed=seed),
+            support=_compare_support(rows, parts, plan),
             label=estimate_label_shift(home.raw, home.label, target.raw, target.label),
             level=level_shift(home.raw, home.label, known.raw, known.label),
             concept=concept_shift(
@@ -115,9 +116,28 @@ def _of(parts: Part, *names: str) -> NDArray[np.bool_]:
     return parts.parts.is_in(names).to_numpy()
 
 
-def _compare_support(rows: Stage, parts: Part, plan: RowPlan) -> Support:
-    """Support in the row-wise features: the encoding clips numbers and lets rare levels share a slot."""
-    names = [*plan.numeric_features, *plan.categories]
+def _as_served(rows: Stage, plan: FeaturePlan, parts: Part, part: str) -> Matrix:
+    """The rows (n, d) of a part as scoring would encode them.
+
+    What labels went into is cross-fitted on the rows that are trained on: values that no other row has, by which a
+    classifier would tell the populations apart wherever they lie.
+    """
+    mask = _of(parts, part)
+    x = parts.x[mask]
+    if not plan.label_outputs:
+        return x
+    place = pl.LazyFrame({"id": parts.ids.filter(pl.Series(mask)), "row": np.arange(len(x))})
+    tables = plan.model_copy(update={"numerics": (), "categories": (), "bins": ()})
+    kept = pl.scan_parquet(rows.folder / ROWS).join(place, on="id").sort("row")
+    encoded = kept.select(encoding_expressions(tables)).select(plan.label_outputs).collect()
+    x[:, [plan.outputs.index(name) for name in plan.label_outputs]] = encoded.to_numpy()
+    return x
+
+
+def _compare_support(rows: Stage, parts: Part, plan: FeaturePlan) -> Support:
+    """Support in the row-wise features that enter: the encoding clips numbers and lets rare levels share a slot."""
+    out = {one.feature for one in plan.dropped}
+    names = [name for name in (*plan.rows.numeric_features, *plan.rows.categories) if name not in out]
     place = pl.LazyFrame({"id": parts.ids, "part": parts.parts})
     frame = pl.scan_parquet(rows.folder / ROWS).select("id", *names).join(place, on="id").collect()
     source, home, target = (

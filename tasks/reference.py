@@ -96,12 +96,11 @@ def describe_reference(loaded: Loaded, stages: Mapping[str, Stage], contender: s
 
 def countable_expressions(plan: RowPlan, coded: Collection[str]) -> list[pl.Expr]:
     """The row-wise features over the raw columns, with the special codes of the numbers named left as they came."""
-    with_codes = {"numbers": tuple(coded), "categories": (), "sentinels": (), "ratios": (), "ages": ()}
+    as_they_came = RowPlan(
+        decision_date=None, numbers=tuple(coded), categories=(), sentinels=(), ratios=(), ages=()
+    )  # fmt: skip
     others = tuple(name for name in plan.numbers if name not in coded)
-    return [
-        *rowwise_expressions(plan.model_copy(update={"numbers": others})),
-        *rowwise_expressions(plan.model_copy(update=with_codes)),
-    ]
+    return [*rowwise_expressions(plan.model_copy(update={"numbers": others})), *rowwise_expressions(as_they_came)]
 
 
 def coded_numbers(features: Mapping[str, Histogram]) -> tuple[str, ...]:

@@ -43,14 +43,27 @@ def describe_ways(plan: FeaturePlan) -> tuple[Way, ...]:
     """The way of every feature, in the order of the plan."""
     reasons = {one.feature: one.reason for one in plan.dropped}
     steps: dict[str, list[Step]] = {}
-    for encoding in plan.encodings:
-        steps.setdefault(encoding.column, []).append(Step(describe_encoding(encoding), encoding.outputs))
+    for feature, step in _steps(plan):
+        steps.setdefault(feature, []).append(step)
     features = (*plan.rows.numeric_features, *plan.rows.categories)
     return tuple(
         Way(name, plan.rows.inputs_of(name), describe_feature(plan.rows, name), tuple(steps.get(name, ())),
             reasons.get(name))
         for name in features
     )  # fmt: skip
+
+
+def _steps(plan: FeaturePlan) -> Iterator[tuple[str, Step]]:
+    """What the view that is served makes of each feature."""
+    if plan.view == "encoded" or plan.native is None:
+        for encoding in plan.encodings:
+            yield encoding.column, Step(describe_encoding(encoding), encoding.outputs)
+        return
+    said = ["as it is; missing stays missing"] * len(plan.native.numbers)
+    said += [f"a code for each of {len(one.levels)} levels, one for levels unseen or rare; missing stays missing"
+             for one in plan.native.categories]  # fmt: skip
+    for feature, sentence, output in zip(plan.native.features, said, plan.native.outputs, strict=True):
+        yield feature, Step(sentence, (output,))
 
 
 def find_ways(plan: FeaturePlan, name: str) -> tuple[Way, ...]:
@@ -64,7 +77,7 @@ def find_ways(plan: FeaturePlan, name: str) -> tuple[Way, ...]:
         way for way in ways if name in (way.feature, *way.raw) or any(name in step.outputs for step in way.steps)
     )
     if not found:
-        known = [*(c.name for c in plan.rows.raw_columns), *(way.feature for way in ways), *plan.outputs]
+        known = [*(c.name for c in plan.rows.raw_columns), *(way.feature for way in ways), *plan.columns]
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         raise ValueError(f"nothing in the feature plan is called {name!r}; nearest: {nearest[0]!r}")
     return found

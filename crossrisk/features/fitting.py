@@ -5,6 +5,7 @@ Which rows these are, and whose labels may be seen, is the caller's business (`t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,8 +162,13 @@ def _fit_numerics(training: _Training, names: Sequence[str]) -> Iterator[Numeric
         varies = draft.low != draft.high
         if not varies and not draft.flag:
             continue
-        scale = (moments[f"scale {name}"] or 1.0) if varies else 1.0
-        yield draft.model_copy(update={"mean": moments[f"mean {name}"], "scale": scale})
+        mean, scale = moments[f"mean {name}"], (moments[f"scale {name}"] or 1.0) if varies else 1.0
+        if not (math.isfinite(mean) and math.isfinite(scale)):
+            raise ValueError(
+                f"{name}: values from {draft.low:g} to {draft.high:g} have no mean or deviation in 64 bits; declare "
+                "what stands for missing under features.sentinels, or clip more (features.clip_quantiles)"
+            )
+        yield draft.model_copy(update={"mean": mean, "scale": scale})
 
 
 def _numeric_facts(names: Sequence[str], clip_quantiles: tuple[float, float]) -> Iterator[pl.Expr]:

@@ -12,7 +12,18 @@ from itertools import pairwise
 import polars as pl
 
 from crossrisk.features.plan import BinSlots, BinTable, CategoryEncoding, FeaturePlan, LevelTable, NumericEncoding
-from crossrisk.features.rows import DAYS_PER_MONTH, FIRST_DAY, LAST_DAY, Age, DatePart, Difference, Ratio, RowPlan
+from crossrisk.features.rows import (
+    DAYS_PER_MONTH,
+    FIRST_DAY,
+    LAST_DAY,
+    SMALLEST_NORMAL,
+    SMALLEST_NORMAL_32,
+    Age,
+    DatePart,
+    Difference,
+    Ratio,
+    RowPlan,
+)
 
 _BESIDE = "beside "
 """A raw column may be both a feature and beside the matrix: until the matrix is made it has another name."""
@@ -78,7 +89,12 @@ def rowwise_expressions(rows: RowPlan) -> list[pl.Expr]:
 
 
 def _finite(value: pl.Expr) -> pl.Expr:
-    return pl.when(value.is_finite()).then(value)
+    return pl.when(value.is_finite()).then(_normal(value, SMALLEST_NORMAL))
+
+
+def _normal(value: pl.Expr, smallest: float) -> pl.Expr:
+    """The value, and 0 where it is subnormal: what TensorFlow's kernels take it for."""
+    return pl.when(value.abs() < smallest).then(0.0).otherwise(value)
 
 
 def _category(name: str) -> pl.Expr:
@@ -118,7 +134,7 @@ def native_expressions(plan: FeaturePlan) -> list[pl.Expr]:
     """
     if plan.native is None:
         return []
-    expressions = [pl.col(name).cast(pl.Float32) for name in plan.native.numbers]
+    expressions = [_normal(pl.col(name), SMALLEST_NORMAL_32).cast(pl.Float32) for name in plan.native.numbers]
     for one in plan.native.categories:
         column, other = pl.col(one.column), pl.lit(float(len(one.levels)), pl.Float32)
         codes = pl.Series(range(len(one.levels)), dtype=pl.Float32)

@@ -17,6 +17,9 @@ DAYS_PER_MONTH = 30.4375
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """0001-01-01 and 9999-12-31 as days since 1970-01-01: a date outside has no part, for calendars disagree there"""
 
+SMALLEST_NORMAL, SMALLEST_NORMAL_32 = 2.2250738585072014e-308, 1.1754943508222875e-38
+"""of a float64 and of a float32: smaller ones are subnormal, and 0 to a processor as TensorFlow sets it"""
+
 _TAKEN_NAMES = frozenset({"self", "probability", "score"})
 
 

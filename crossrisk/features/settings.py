@@ -64,10 +64,14 @@ def check_settings(settings: FitSettings, numbers: Sequence[str], categories: Se
         if feature not in {*numbers, *categories}:
             raise ValueError(f"features.encodings names {feature!r}, which is no feature")
         allowed = OF_NUMBERS if feature in numbers else OF_CATEGORIES
+        if not encodings or len(set(encodings)) < len(encodings):
+            raise ValueError(f"features.encodings.{feature}: expected some of {', '.join(allowed)}, each once")
         wrong = [name for name in encodings if name not in allowed]
         if wrong:
             raise ValueError(f"features.encodings.{feature}: expected some of {', '.join(allowed)}; got {wrong[0]!r}")
     for aggregate in settings.aggregates:
+        if aggregate.name in {*numbers, *categories}:
+            raise ValueError(f"features.aggregates.{aggregate.name}: a feature is called so; give it another name")
         if aggregate.number not in numbers or aggregate.by not in categories:
             raise ValueError(
                 f"features.aggregates.{aggregate.name}: expected a numeric feature and a category, got "

@@ -17,6 +17,7 @@ COLUMNS = (20, 330, 690)
 """x of raw columns, features and encodings"""
 LONGEST = 44
 """characters of a name that fit a column; the rest is in the tooltip"""
+LONGEST_ENCODING = 76
 LIVE, GONE = "#0072b2", "#d55e00"
 """blue and vermilion of Okabe and Ito's palette, told apart in all kinds of colour blindness"""
 
@@ -42,7 +43,7 @@ def draw_plan(ways: Sequence[Way], title: str) -> str:
     for i, (way, text) in enumerate(ends):
         y, colour = _place(i, len(ends), height), GONE if way.dropped else LIVE
         parts.append(_line(COLUMNS[1] + 300, way_at[way.feature], COLUMNS[2], y, colour, dashed=bool(way.dropped)))
-        parts.append(_text(COLUMNS[2], y, text, text, longest=2 * LONGEST))
+        parts.append(_text(COLUMNS[2], y, text, text, longest=LONGEST_ENCODING))
     heads = zip(COLUMNS, ("raw columns", "features", "enters the matrix as"), strict=True)
     head = "".join(f'<text x="{x}" y="52" font-weight="bold">{name}</text>' for x, name in heads)
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import FeaturePlan, RawColumn
 from crossrisk.registry.layout import Champion, Registry
+from crossrisk.store import digest_file
 
 SHOWN_VERSIONS = 10
 """in one sentence: a registry may hold hundreds"""
@@ -56,6 +57,7 @@ def plan_of(registry: Registry, answering: Champion) -> FeaturePlan:
 
     Raises:
         InputError: it has none: an earlier release published it.
+        PublishError: the file is not what was published.
     """
     path = registry.companion_path(answering.version, PLAN)
     if not path.exists():
@@ -63,4 +65,6 @@ def plan_of(registry: Registry, answering: Champion) -> FeaturePlan:
             f"version {answering.version} has no feature plan beside it: an earlier release published it; retrain, or "
             "ask a newer version (crossrisk history)"
         )
+    if digest_file(path) != answering.manifest.get("companions", {}).get(PLAN):
+        raise PublishError(f"{path} is not what was published with version {answering.version}: crossrisk verify")
     return FeaturePlan.model_validate_json(path.read_text(encoding="utf-8"))

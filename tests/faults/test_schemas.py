@@ -111,12 +111,12 @@ def test_a_report_from_before_evidence_was_kept_is_refused(tmp_path, capsys):
 # --- what lies beside a version, and what a run starts from ---
 
 
-@pytest.mark.parametrize("version", OTHERS)
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_a_fitted_contender_of_another_version_is_not_loaded(tmp_path, version):
     save_contender(Contender("m", Logistic(np.ones(2), 0.0), Calibration(0.0, 1.0)), tmp_path)
     assert load_contender(tmp_path).name == "m"
     rewrite(tmp_path / "model.json", schema_version=version)
-    with pytest.raises(ValueError, match=f"model.json: expected schema_version 1, got {version}"):
+    with pytest.raises(ValueError, match=r"model\.json: expected schema_version 1 or 2, got "):
         load_contender(tmp_path)
 
 

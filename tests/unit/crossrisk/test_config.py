@@ -180,3 +180,32 @@ def test_what_is_left_lying_is_no_part_of_what_a_run_asks(tmp_path):
     longer = load_portfolio(path, environ={}, overrides=["retention.stages_days=90"]).portfolio
     assert longer.retention.stages_days == 90
     assert longer.model_dump() == load_portfolio(path, environ={}).portfolio.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("features.ratios={r = ['a', 'region']}", "ratios.r: 'region' is a category; expected two different numeric"),
+        ("features.differences={d = ['a', 'a']}", "differences.d: 'a' and itself say nothing"),
+        ("features.encodings={region = ['magic']}", "features.encodings.region"),
+        ("features.encodings={a = ['one_hot']}", "features.encodings.a: expected some of standard"),
+        ("features.date_parts={m = ['opened', 'moth']}", "features.date_parts.m"),
+        ("features.aggregates={a = ['a', 'mean', 'region']}", "features.aggregates.a: a feature is called so"),
+        ("features.bins=1", "features.bins"),
+        ("lineup.boosted_inputs='nativ'", "lineup.boosted_inputs"),
+    ],
+)
+def test_a_step_of_the_plan_that_cannot_be_is_refused_by_its_key(tmp_path, override, said):
+    given = ["features.numeric=['a', 'b']", "features.categorical=['region']", override]
+    with pytest.raises(ConfigError) as refused:
+        load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=given)
+    assert said in str(refused.value)
+    assert "at least 1 item" not in str(refused.value)
+
+
+def test_columns_of_differences_and_parts_of_dates_are_inputs(tmp_path):
+    given = ["features.differences={left = ['a', 'b']}", "features.date_parts={opened_month = ['opened', 'month']}"]
+    plan = load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=given).portfolio.row_plan
+    assert {"a", "b", "opened"} <= {column.name for column in plan.raw_columns}
+    assert plan.inputs_of("left") == ("a", "b")
+    assert plan.numeric_features[-2:] == ("left", "opened_month")

@@ -47,7 +47,7 @@ def test_a_column_s_way_is_told_with_every_feature_made_of_it(config, capsys):
 
 
 def test_the_drawing_is_written_whole_and_json_names_it(config, tmp_path, capsys):
-    drawing = tmp_path / "deep" / "plan.svg"
+    drawing = tmp_path / "plan.svg"
     assert main(["plan", config, "--draw", str(drawing), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["drawing"] == str(drawing)
@@ -61,3 +61,13 @@ def test_an_unknown_column_and_a_version_without_a_plan_are_bad_input(config, ca
     assert "nearest: 'balance_usd'" in capsys.readouterr().err
     assert main(["plan", config, "--version", "1700000000"]) == 2
     assert "has no feature plan beside it" in capsys.readouterr().err
+
+
+def test_a_plan_that_was_edited_since_and_a_folder_that_is_not_there_are_refused(config, tmp_path, capsys):
+    assert main(["plan", config, "--draw", str(tmp_path / "nowhere" / "plan.svg")]) == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+    (beside,) = tmp_path.rglob("1700000500.plan.json")
+    beside.chmod(0o600)
+    beside.write_text(beside.read_text().replace("log1p", "none"))
+    assert main(["plan", config]) == 4
+    assert "is not what was published with version 1700000500" in capsys.readouterr().err

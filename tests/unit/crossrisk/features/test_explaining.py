@@ -12,6 +12,8 @@ from crossrisk.features import (
     Difference,
     FeaturePlan,
     FitSettings,
+    LevelCodes,
+    NativeView,
     Ratio,
     RowPlan,
     SelectionRules,
@@ -92,3 +94,13 @@ def test_the_drawing_names_everything_once_and_nothing_of_the_data_is_markup(pla
     arrows_in = sum(len(way.raw) for way in ways)
     arrows_out = sum(max(1, len(way.steps)) for way in ways)
     assert len(paths) == arrows_in + arrows_out
+
+
+def test_a_plan_that_is_served_to_trees_as_it_is_says_so(plan):
+    native = NativeView(numbers=("income", "debt"), categories=(LevelCodes(column="region", levels=("n", "s")),))
+    served = plan.model_copy(update={"native": native}).served_as("native")
+    ways = {way.feature: way for way in describe_ways(served)}
+    assert [step.outputs for step in ways["region"].steps] == [("region as it is",)]
+    assert "a code for each of 2 levels" in ways["region"].steps[0].sentence
+    assert ways["income"].steps[0].sentence == "as it is; missing stays missing"
+    assert find_ways(served, "region as it is") == (ways["region"],)

@@ -170,3 +170,10 @@ def test_a_constant_that_has_no_logarithm_is_refused_too():
     settings = FitSettings(logs={"x": "log1p"}, constants={"x": -9.0}, clip_quantiles=(0, 1))
     with pytest.raises(ValueError, match="take signed_log"):
         fit_plan(frame.select(rowwise_expressions(rows)), rows, settings)
+
+
+def test_values_without_a_mean_in_64_bits_are_refused_by_name():
+    frame = FRAME.with_columns(x=pl.Series([1e308, -1e308, 1e308, 1.0, 1e308, -1e308]))
+    rows = ROWS.model_copy(update={"sentinels": ()})
+    with pytest.raises(ValueError, match=r"x: values from -1e\+308 to 1e\+308 have no mean"):
+        fit_plan(frame.select(rowwise_expressions(rows)), rows, FitSettings(clip_quantiles=(0, 1)))

@@ -97,6 +97,9 @@ def test_labels_are_asked_for_where_an_encoding_needs_them():
         ({"encodings": {"y": ("woe",)}}, "'y', which is no feature"),
         ({"logs": {"c": "log1p"}}, "'c', which is no numeric feature"),
         ({"constants": {"y": 1.0}}, "'y', which is no numeric feature"),
+        ({"encodings": {"c": ("woe", "woe")}}, "features.encodings.c: expected some of .* each once"),
+        ({"encodings": {"c": ()}}, "features.encodings.c: expected some of .* each once"),
+        ({"aggregates": (Aggregate(name="x", number="x", statistic="mean", by="c"),)}, "a feature is called so"),
         ({"aggregates": (Aggregate(name="m", number="c", statistic="mean", by="x"),)}, "features.aggregates.m"),
     ],
 )
