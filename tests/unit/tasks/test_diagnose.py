@@ -169,6 +169,24 @@ def test_under_preset_article_there_is_no_home_to_compare_levels_with(tmp_path):
     assert facts["support"]["share_home"] is None
 
 
+def test_encodings_of_labels_do_not_tell_the_populations_apart_where_nothing_has_shifted(tmp_path):
+    # cross-fitted values, one set a fold, are on the source's training rows alone: a classifier would know them all
+    frame = loans(*SHIFTS["none"][0](np.random.default_rng(5)))
+    every = ", ".join(f"{name} = ['woe', 'target_mean']" for name in ("region", *FEATURES))
+    given = stages(tmp_path, frame, f"features.encodings={{{every}}}")
+    facts = diagnose.fn(**given).facts
+    assert 0.45 < facts["domain"]["auc"] < 0.55
+    assert facts["domain"]["defining"] == []
+
+
+def test_a_feature_that_selection_dropped_says_nothing_of_the_support(tmp_path):
+    source, target = regression(np.random.default_rng(1)), regression(np.random.default_rng(2))
+    source[0][:, 6], target[0][:, 6] = np.abs(source[0][:, 6]), -np.abs(target[0][:, 6]) - 0.01
+    facts = diagnose.fn(**stages(tmp_path, loans(source, target), "features.select.max_psi=0.25")).facts
+    assert facts["domain"]["defining"] == []
+    assert facts["support"]["share"] < 0.1
+
+
 @pytest.mark.data
 def test_linear_transfer_between_taiwan_populations_is_refused(real_data, tmp_path):
     clients = pl.read_parquet(real_data / "taiwan_credit_card" / "clients.parquet")
