@@ -48,7 +48,7 @@ def describe_ways(plan: FeaturePlan) -> tuple[Way, ...]:
     features = (*plan.rows.numeric_features, *plan.rows.categories)
     return tuple(
         Way(name, plan.rows.inputs_of(name), describe_feature(plan.rows, name), tuple(steps.get(name, ())),
-            reasons.get(name))
+            None if name in steps else reasons.get(name))
         for name in features
     )  # fmt: skip
 
