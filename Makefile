@@ -78,6 +78,10 @@ memos: $(STAMP)  ## two real decisions and their memos: one that borrows, one th
 bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
 	$(BIN)/python benchmarks/bench_mmd.py
 	$(BIN)/python benchmarks/bench_validate.py
+	$(BIN)/python benchmarks/bench_features.py
+	$(BIN)/python benchmarks/bench_scoring.py
+	$(BIN)/python benchmarks/bench_batch.py
+	$(BIN)/python benchmarks/bench_encodings.py
 	$(BIN)/python benchmarks/bench_retrain.py
 	$(BIN)/python benchmarks/bench_metrics.py --repeats 1
 	$(BIN)/python benchmarks/bench_gate.py
