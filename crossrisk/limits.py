@@ -21,6 +21,8 @@ MOST_ROWS = 100_000_000
 """of all files of one kind of one input: the books of a large lender over decades"""
 MOST_CELL_BYTES = 10_000
 """of a text that a portfolio reads: six pages of print are no category and no id"""
+MOST_LONG_TEXT_BYTES = 16 * MIB
+"""of all longer texts of a delivery to be scored, which are passed over row by row: more of them are no slips"""
 MOST_CHUNK_BYTES = 1024 * MIB
 """one column of one row group, unpacked: what a reader must hold at once. Writers make row groups of 1 to 100 MiB"""
 MOST_RULE_CHARACTERS = 10_000

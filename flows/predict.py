@@ -10,7 +10,7 @@ import difflib
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,15 @@ from crossrisk.errors import InputError, PublishError
 from crossrisk.features import RawColumn
 from crossrisk.registry import Registry
 from crossrisk.registry.asking import find_version, raw_columns_of
+from crossrisk.stability import CategoryBins
+from crossrisk.unseen import read_known_levels
 from models.child import run_worker
 
 SHOWN_NAMES = 10
 """Names in one sentence: a portfolio may have hundreds of columns, and of versions."""
 
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+"""Where a number is expected, as the booleans of a Parquet file are read."""
 _DTYPES = {"number": pl.Float64(), "category": pl.String(), "date": pl.Date()}
 
 
@@ -59,6 +63,10 @@ class Prediction:
     """raw columns that the version looks at"""
     missing: tuple[str, ...]
     """those of them that the model was given as missing values, in its order"""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """category column -> the level given, cut to 40 characters, that training did not know"""
+    untold: tuple[str, ...] = ()
+    """category columns given a level that may be rare or unseen: not all levels of the version are listed"""
     reasons: tuple[Reason, ...] | None = None
     """at most five, the strongest first; None: the version was published by a release that gave none"""
 
@@ -77,12 +85,13 @@ def predict(loaded: Loaded, assignments: Sequence[str], *, version: int | None =
 
     Raises:
         InputError: nothing is published, no such version, or an assignment that the version cannot take.
-        PublishError: the version is damaged or cannot be read.
+        PublishError: the version, or what lies beside it, is damaged or cannot be read.
     """
     registry = Registry(loaded.folders.registry)
     answering = find_version(registry, version)
     columns = raw_columns_of(answering)
     row = parse_row(assignments, columns)
+    unseen, untold = _compare_levels(row, read_known_levels(registry, answering))
     with registry.reading(answering.version):
         answer = _ask(answering.folder, row)
     reasons = answer["reasons"]
@@ -95,23 +104,48 @@ def predict(loaded: Loaded, assignments: Sequence[str], *, version: int | None =
         score=float(answer["score"]),
         columns=len(columns),
         missing=tuple(column.name for column in columns if row[column.name][0] is None),
+        unseen=unseen,
+        untold=untold,
         reasons=None if reasons is None else tuple(Reason(**reason) for reason in reasons),
     )
 
 
+def _compare_levels(
+    row: pl.DataFrame, known_levels: Mapping[str, CategoryBins]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The levels of a row that the version does not know, by column; and the columns of which that cannot be told."""
+    unseen, untold = dict[str, str](), list[str]()
+    for column, known in known_levels.items():
+        level = row[column][0]
+        if level is None or level in known.levels:
+            continue
+        if known.rare is None:
+            untold.append(column)
+        else:
+            unseen[column] = known.name_unseen([level])[0].value
+    return unseen, tuple(untold)
+
+
 def describe(prediction: Prediction) -> str:
     """The prediction as lines for a terminal; of many missing columns the first ten are named."""
-    strongest, *others = _reason_texts(prediction)
-    lines = {
-        "probability": f"{prediction.probability:.4f} of bad",
-        "score": f"{prediction.score:.1f} points (higher is safer)",
-        "version": f"{prediction.version} of {prediction.portfolio}",
-        "contender": f"{prediction.contender}, as of {prediction.as_of}",
-        "missing": _missing_text(prediction),
-        "reasons": strongest,
-    }
-    shown = [f"{name:<12} {text}" for name, text in lines.items()]
-    return "\n".join([*shown, *(f"{'':<12} {text}" for text in others)])
+    lines = [
+        ("probability", f"{prediction.probability:.4f} of bad"),
+        ("score", f"{prediction.score:.1f} points (higher is safer)"),
+        ("version", f"{prediction.version} of {prediction.portfolio}"),
+        ("contender", f"{prediction.contender}, as of {prediction.as_of}"),
+        ("missing", _missing_text(prediction)),
+        *(("unseen", text) for text in _unseen_texts(prediction)),
+        *(("reasons" if place == 0 else "", text) for place, text in enumerate(_reason_texts(prediction))),
+    ]
+    return "\n".join(f"{name:<12} {text}" for name, text in lines)
+
+
+def _unseen_texts(prediction: Prediction) -> list[str]:
+    unseen = prediction.unseen.items()
+    texts = [f"{column}='{level}': training did not know it; scored as a rare level" for column, level in unseen]
+    if prediction.untold:
+        texts.append(f"cannot be told of {_some(prediction.untold)}: not all levels of the version are listed")
+    return texts
 
 
 def _reason_texts(prediction: Prediction) -> list[str]:
@@ -125,10 +159,13 @@ def _reason_texts(prediction: Prediction) -> list[str]:
 def _missing_text(prediction: Prediction) -> str:
     if not prediction.missing:
         return f"none of the {prediction.columns} columns"
-    rest = len(prediction.missing) - SHOWN_NAMES
+    return f"{len(prediction.missing)} of {prediction.columns} columns: {_some(prediction.missing)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN_NAMES
     more = f" and {rest} more (all of them with --json)" if rest > 0 else ""
-    names = ", ".join(prediction.missing[:SHOWN_NAMES])
-    return f"{len(prediction.missing)} of {prediction.columns} columns: {names}{more}"
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 # --- the customer ---
@@ -138,7 +175,8 @@ def parse_row(assignments: Sequence[str], columns: Sequence[RawColumn]) -> pl.Da
     """One row (1, len(columns)) of raw columns, typed by their kind: Float64, String, Date.
 
     Args:
-        assignments: `column=value`; numbers with a decimal point, dates as YYYY-MM-DD, an empty value is missing.
+        assignments: `column=value`; numbers with a decimal point, or true and false for 1 and 0, dates as
+            YYYY-MM-DD, an empty value is missing.
         columns: what the version looks at; those without an assignment are missing.
 
     Raises:
@@ -165,7 +203,7 @@ def _parse(name: str, kind: str, text: str) -> float | str | date | None:
     try:
         match kind:
             case "number":
-                return _finite(text)
+                return _BOOLEANS[text.lower()] if text.lower() in _BOOLEANS else _finite(text)
             case "date":
                 return date.fromisoformat(text)
             case _:

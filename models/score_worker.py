@@ -31,6 +31,7 @@ from crossrisk.errors import CrossriskError, InputError
 from crossrisk.partitions import Partition, batch_sizes, cut, join_neighbours, spans_of
 from crossrisk.stability import CategoryBins, NumberBins, read_histogram
 from crossrisk.store import digest_file, make_private, whole_file
+from crossrisk.unseen import UnseenCount, add_up, count_unseen
 from models import bundle
 from models.fitted import Floats
 
@@ -56,7 +57,8 @@ def score(spec: Json, emit: Emit) -> Json:
     Keys of the spec: directory (the SavedModel), version; files (fields of `RowFile`, in order), columns (name in the
     model -> name in the files), id (name in the files), unscored (Parquet: row, id as text, status, detail of the rows
     that must not be scored, ascending by row); partitions (index, start, stop; ascending), folder (to write to),
-    batch_rows; bands and reference (as `Bands` and `Histogram` write themselves), reasons (so many a row, 0 for none).
+    batch_rows; bands and reference (as `Bands` and `Histogram` write themselves), known_levels (category column -> all
+    levels that the version knows, where that can be told), reasons (so many a row, 0 for none).
 
     Emits {"event": "scored", "rows": so far} after each batch, and after each partition {"event": "partition"} with its
     index, start, stop, file, sha256 and what `Tally.to_json` gives. The result is {"rows": all}.
@@ -72,6 +74,7 @@ def score(spec: Json, emit: Emit) -> Json:
     files = [RowFile(**one) for one in spec["files"]]
     columns = {ROW_ID: spec["id"], **spec["columns"]}
     bins = read_histogram(spec["reference"]).bins
+    known_levels = {column: CategoryBins(tuple(levels)) for column, levels in spec["known_levels"].items()}
     batch_rows, done = spec["batch_rows"], 0
     for run in join_neighbours([Partition(**one) for one in spec["partitions"]]):
         wanted = [size for partition in run for size in batch_sizes(partition.rows, batch_rows)]
@@ -79,13 +82,14 @@ def score(spec: Json, emit: Emit) -> Json:
         for partition in run:
             of_partition = pl.col("row").is_between(partition.start, partition.stop - 1)
             unscored = pl.scan_parquet(spec["unscored"]).filter(of_partition).collect()
-            tally, file = Tally(bins), Path(spec["folder"]) / partition.name
+            tally, file = Tally(bins, known_levels), Path(spec["folder"]) / partition.name
             with whole_file(file) as staged, Sink(staged) as sink:
                 offset = partition.start
                 for _ in batch_sizes(partition.rows, batch_rows):
-                    scored = scorer.score(next(batches), unscored, offset)
+                    rows = next(batches)
+                    scored = scorer.score(rows, unscored, offset)
                     sink.write(scored)
-                    tally.add(scored)
+                    tally.add(rows, scored)
                     offset, done = offset + scored.height, done + scored.height
                     emit({"event": "scored", "rows": done})
             place = {"index": partition.index, "start": partition.start, "stop": partition.stop, "file": file.name}
@@ -250,28 +254,37 @@ class Tally:
 
     bins: NumberBins | CategoryBins
     """of the probability, as the version was published with"""
+    known_levels: Mapping[str, CategoryBins]
+    """all that the version knows, of each category column of which that can be told"""
     statuses: Counter[str] = field(default_factory=Counter)
     bands: Counter[int] = field(default_factory=Counter)
     histogram: list[int] = field(default_factory=list)
     probability_sum: float = 0.0
+    unseen: dict[str, UnseenCount] = field(default_factory=dict)
+    """of the rows that have a score"""
 
-    def add(self, scored: pl.DataFrame) -> None:
-        """Count a batch that `Scorer.score` gave."""
+    def add(self, rows: pl.DataFrame, scored: pl.DataFrame) -> None:
+        """Count a batch of rows and what `Scorer.score` made of them."""
         self.statuses.update(dict(scored["status"].value_counts().iter_rows()))
         self.bands.update(dict(scored["band"].drop_nulls().value_counts().iter_rows()))
         probability = scored["probability"].drop_nulls()
         counts = self.bins.count(probability).tolist()
         self.histogram = [a + b for a, b in zip(self.histogram or [0] * len(counts), counts, strict=True)]
         self.probability_sum += float(probability.sum())
+        is_scored = scored["status"] == SCORED
+        for column, known in self.known_levels.items():
+            counted = count_unseen(rows[column].filter(is_scored), known)
+            self.unseen[column] = add_up([self.unseen.get(column, UnseenCount()), counted])
 
     def to_json(self) -> Json:
-        """Plain data: rows, statuses, bands, histogram, probability_sum."""
+        """Plain data: rows, statuses, bands, histogram, probability_sum, unseen."""
         return {
             "rows": self.statuses.total(),
             "statuses": dict(sorted(self.statuses.items())),
             "bands": {str(band): rows for band, rows in sorted(self.bands.items())},
             "histogram": self.histogram,
             "probability_sum": self.probability_sum,
+            "unseen": {column: one.to_json() for column, one in self.unseen.items()},
         }
 
 

@@ -7,7 +7,7 @@ Columns have the names of the files here. What a portfolio wants of them is judg
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +112,19 @@ def open_file(path: Path, root: Path) -> InputFile:
     return InputFile(path, name, _with_folder_columns(schema, path, keys), keys, rows)
 
 
-def decode(file: InputFile, columns: Iterable[str]) -> None:
+def decode(file: InputFile, columns: Iterable[str], *, passed_over: Collection[str] = ()) -> Counter[str]:
     """Read all pages of the columns that the file has, and forget them.
 
     Decoding is the check: a footer can be whole above broken pages. Texts are read as dictionaries, in which a long one
     that a small file repeats a million times is one, and is refused before anything unpacks it.
+
+    Args:
+        file: to read.
+        columns: to read of it, as far as it has them.
+        passed_over: columns in which a text too long is the matter of its row: counted, and not refused.
+
+    Returns:
+        Bytes of the texts too long, unpacked, by column of `passed_over` that holds some.
 
     Raises:
         InputError: bytes that cannot be decoded, a text or a stretch of a column too large to hold.
@@ -125,10 +133,15 @@ def decode(file: InputFile, columns: Iterable[str]) -> None:
         footer, own = parquet.metadata, sorted(set(columns) & set(parquet.schema_arrow.names))
     _refuse_large_chunks(footer, file.name, set(own))
     flat = {footer.schema.column(position).path for position in range(footer.num_columns)}
+    found = Counter[str]()
     with _decoding(file.path, file.name, texts=[one for one in own if one in flat]) as parquet:
         for batch in parquet.iter_batches(columns=own):
             for column, values in zip(batch.schema.names, batch.columns, strict=True):
-                _refuse_long_texts(values, column, file.name)
+                if column in passed_over:
+                    found[column] += _bytes_of_long_texts(values)
+                else:
+                    _refuse_long_texts(values, column, file.name)
+    return +found
 
 
 def _refuse_large_chunks(footer: pq.FileMetaData, name: str, columns: set[str]) -> None:
@@ -143,11 +156,24 @@ def _refuse_large_chunks(footer: pq.FileMetaData, name: str, columns: set[str]) 
                 )
 
 
-def _refuse_long_texts(values: pa.Array, column: str, name: str) -> None:
+def _text_lengths(values: pa.Array) -> pa.Array | None:
+    """Bytes of each text of a dictionary; None where the column holds no texts."""
     texts = values.dictionary if isinstance(values, pa.DictionaryArray) else None
-    if texts is None or not pa.types.is_string(texts.type):
-        return
-    longest = pc.max(pc.binary_length(texts)).as_py()
+    return pc.binary_length(texts) if texts is not None and pa.types.is_string(texts.type) else None
+
+
+def _bytes_of_long_texts(values: pa.Array) -> int:
+    """Of a column, unpacked: what every row of it that is too long would take."""
+    lengths = _text_lengths(values)
+    if lengths is None or (pc.max(lengths).as_py() or 0) <= MOST_CELL_BYTES:
+        return 0
+    of_rows = lengths.take(values.indices)
+    return int(pc.sum(of_rows.filter(pc.greater(of_rows, MOST_CELL_BYTES))).as_py())
+
+
+def _refuse_long_texts(values: pa.Array, column: str, name: str) -> None:
+    lengths = _text_lengths(values)
+    longest = None if lengths is None else pc.max(lengths).as_py()
     if (longest or 0) > MOST_CELL_BYTES:
         raise InputError(
             f"{name}: column {column!r} holds a text of {longest:,} bytes, at most {MOST_CELL_BYTES:,} are read: "
@@ -183,7 +209,7 @@ def _decoding(path: Path, name: str, texts: Sequence[str] = ()) -> Iterator[pq.P
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{name}: not readable as Parquet (truncated or corrupt): {error}. Nothing was trained; deliver it again"
+            f"{name}: not readable as Parquet (truncated or corrupt): {error}. Nothing was made of it; deliver it again"
         ) from error
 
 

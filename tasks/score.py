@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.errors import CrossriskError
+from crossrisk.errors import CrossriskError, InputError
 from crossrisk.failpoints import reach
 from crossrisk.partitions import Partition
-from crossrisk.stability import psi
+from crossrisk.stability import UNSEEN_NAMED, psi
 from crossrisk.store import Stage, digest_of
+from crossrisk.unseen import UnseenCount, add_up
 from models.child import Json, run_worker
 from tasks.progress import progress
 from tasks.score_folder import finished, keep_record
@@ -33,6 +34,9 @@ logger = logging.getLogger("crossrisk.score")
 
 SCORED = "scored"
 """status of a row that has a score"""
+NOTED_UNSEEN_SHARE = 0.05
+"""Of the scored rows, in one column: from here on a note asks. A few new levels a month are nothing; a column that is
+written in another way than for training mostly touches all rows."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def score_partitions(order: Order, checked: Stage, partial: Path) -> Scored:
 
         def listen(event: Json) -> None:
             if event.pop("event") == "partition":
+                _refuse_changed(order, partial, records)  # what is kept was made of what was asked about
                 keep_record(partial, event)
                 records[event["index"]] = event
                 reach(f"score.{event['index']}")
@@ -72,19 +77,32 @@ def score_partitions(order: Order, checked: Stage, partial: Path) -> Scored:
             done = event["rows"]
             report(done, rows, f"rows, {done / (time.monotonic() - started):,.0f} a second")
 
-        if pending:
-            run_worker(
-                "models.score_worker",
-                _spec(order, checked, partial, pending),
-                workdir=partial,
-                on_event=listen,
-                failure=CrossriskError,
-            )
-    order.delivery.refuse_changed()
+        _refuse_changed(order, partial, records)  # since it was validated
+        try:
+            if pending:
+                run_worker(
+                    "models.score_worker",
+                    _spec(order, checked, partial, pending),
+                    workdir=partial,
+                    on_event=listen,
+                    failure=CrossriskError,
+                )
+        finally:  # where the child fails because a file changed under it, that is what to say
+            _refuse_changed(order, partial, records)
     _refuse_incomplete(order, records, partial)
     seconds = time.monotonic() - started
     logger.info("%d rows in %d partitions, %d of them from an earlier run; %.1f s", rows, len(records), before, seconds)
     return Scored(tuple(records[one.index] for one in order.partitions), before, rows, seconds)
+
+
+def _refuse_changed(order: Order, partial: Path, records: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise InputError where the input is no longer what was asked about; say what hinders a new start."""
+    try:
+        order.delivery.refuse_changed()
+    except InputError as error:
+        if not records:
+            raise
+        raise InputError(f"{error}, and remove {partial} before: it holds partitions of the old input") from error
 
 
 def _spec(order: Order, checked: Stage, partial: Path, pending: Sequence[Partition]) -> Json:
@@ -109,6 +127,7 @@ def _spec(order: Order, checked: Stage, partial: Path, pending: Sequence[Partiti
         "batch_rows": BATCH_ROWS,
         "bands": order.bands.to_json(),
         "reference": order.reference.to_json(),
+        "known_levels": {name: one.levels for name, one in order.known_levels.items() if one.rare is not None},
         "reasons": order.reasons,
     }
 
@@ -135,6 +154,7 @@ def summarise(portfolio: str, run_id: str, order: Order, checked: Stage, scored:
     histogram = [sum(counts) for counts in zip(*(one["histogram"] for one in scored.records), strict=True)]
     mean = sum(one["probability_sum"] for one in scored.records) / with_score if with_score else None
     labels = order.bands.labels
+    unseen = _unseen(order, scored.records, with_score)
     return {
         "schema_version": 1,
         "run_id": run_id,
@@ -160,8 +180,9 @@ def summarise(portfolio: str, run_id: str, order: Order, checked: Stage, scored:
         ],
         "bands_by": {"quantity": order.bands.quantity, "source": order.bands.source},
         "reasons": order.reasons,
+        "unseen": unseen,
         "rules": _rules(checked),
-        "notes": _notes(order, checked, rows),
+        "notes": [*_notes(order, checked, rows), *_unseen_notes(unseen)],
         "input": order.delivery.to_json(),
         "partitions": [{key: one[key] for key in ("file", "rows", "sha256")} for one in scored.records],
         "reused_partitions": scored.reused,
@@ -175,6 +196,31 @@ def _total(records: Sequence[Mapping[str, Any]], key: str) -> Counter[str]:
     for one in records:
         total.update(one[key])
     return total
+
+
+def _unseen(order: Order, records: Sequence[Mapping[str, Any]], with_score: int) -> dict[str, Json]:
+    """Of each category column: scored rows whose level the version does not know; null where that cannot be told."""
+    found: dict[str, Json] = {}
+    for column, known in order.known_levels.items():
+        if known.rare is None:
+            found[column] = {"rows": None, "share": None, "values": []}
+            continue
+        total = add_up(UnseenCount(**one["unseen"][column]) for one in records)
+        found[column] = {
+            "rows": total.rows,
+            "share": total.rows / with_score if with_score else None,
+            "values": list(total.values)[:UNSEEN_NAMED],
+        }
+    return found
+
+
+def _unseen_notes(unseen: Mapping[str, Json]) -> list[str]:
+    return [
+        f"{one['share']:.1%} of the scored rows have a {column} that training did not know, such as "
+        f"'{one['values'][0]}': scored as if rare; was it written in another way than for training?"
+        for column, one in unseen.items()
+        if (one["share"] or 0.0) >= NOTED_UNSEEN_SHARE
+    ]
 
 
 def _rules(checked: Stage) -> Json:

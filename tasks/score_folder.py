@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +27,36 @@ from crossrisk.store import digest_file, make_private, read_json, write_json
 Json = dict[str, Any]
 
 SUMMARY = "summary.json"
-_OWN, _QUESTION = "_scoring", "question.json"
+_OWN, _QUESTION, _RECORDS = "_scoring", "question.json", "[0-9]*.json"
 
 
 def partial_of(output: Path) -> Path:
     """Where a folder lies before it is whole."""
     return output.with_name(f"{output.name}.partial")
+
+
+def refuse_unwritable(output: Path) -> None:
+    """See to it that a folder which is not there yet can be made, before hours are spent on what goes into it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    partial = partial_of(output)
+    try:
+        if output.is_file() or partial.is_file():
+            raise InputError(f"--output {output}: a file is there; name a folder")
+        if not output.exists() and not partial.exists():
+            nearest = next(folder for folder in partial.parents if folder.exists())
+            with tempfile.TemporaryDirectory(dir=nearest, prefix=".crossrisk-"):
+                pass
+    except OSError as error:
+        raise _unwritable(output, partial, error) from error
+
+
+def _unwritable(output: Path, partial: Path, error: OSError) -> InputError:
+    return InputError(
+        f"--output {output} cannot be written: no folder {partial} ({error.strerror}); name one elsewhere"
+    )
 
 
 def find_answer(output: Path, question: Mapping[str, Any]) -> Json | None:
@@ -59,20 +84,23 @@ def writing(output: Path, question: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         InputError: somebody else writes there at this moment, or what lies there is of another question.
     """
-    partial = make_private(partial_of(output))
-    held = os.open(partial, os.O_RDONLY)
+    partial = partial_of(output)
+    try:
+        held = os.open(make_private(partial), os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(output, partial, error) from error
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another crossrisk score writes {partial} at this moment; wait for it") from None
-        if any(partial.glob("part-*")) and (partial / _OWN / _QUESTION).exists():
+        if (partial / _OWN / _QUESTION).exists() and any((partial / _OWN).glob(_RECORDS)):
             _refuse_other(partial, question, "give another --output, or remove it to start anew")
         elif {path.name for path in partial.iterdir()} - {_OWN} - {path.name for path in _half_written(partial)}:
             raise InputError(f"{partial} holds what crossrisk score did not write; move it away, or another --output")
-        else:  # nothing is finished: whatever was asked here before is given up
-            write_json(make_private(partial / _OWN) / _QUESTION, dict(question))
         _sweep(partial)
+        # where nothing is finished, whatever was asked here before is given up
+        write_json(make_private(partial / _OWN) / _QUESTION, dict(question))
         yield partial
     finally:
         os.close(held)
@@ -89,8 +117,11 @@ def _refuse_other(folder: Path, question: Mapping[str, Any], move: str) -> None:
 
 
 def _half_written(partial: Path) -> list[Path]:
-    """What `whole_file` and `run_worker` leave where they are killed."""
-    return [*partial.glob(".part-*.tmp"), *partial.glob(f".{SUMMARY}.*.tmp"), *partial.glob(".worker-*")]
+    """What is left where a writer was killed: by `whole_file`, by `run_worker`, and partitions without a record."""
+    recorded = {read_json(path)["file"] for path in (partial / _OWN).glob(_RECORDS)}
+    is_ours = (partial / _OWN / _QUESTION).exists()
+    parts = [path for path in partial.glob("part-*.parquet") if is_ours and path.name not in recorded]
+    return [*parts, *partial.glob(".part-*.tmp"), *partial.glob(f".{SUMMARY}.*.tmp"), *partial.glob(".worker-*")]
 
 
 def _sweep(partial: Path) -> None:

@@ -20,16 +20,19 @@ from crossrisk.errors import InputError
 from crossrisk.partitions import Partition, plan_partitions
 from crossrisk.registry import Champion, Registry
 from crossrisk.registry.asking import raw_columns_of
-from crossrisk.stability import Histogram, NumberBins
+from crossrisk.stability import CategoryBins, Histogram, NumberBins
 from crossrisk.store import canonical_json, code_digest, digest_file, digest_of
+from crossrisk.unseen import read_known_levels
 from expectations import Suite
 from tasks.reference import read_reference, reference_path
-from tasks.score_folder import partial_of
+from tasks.score_folder import refuse_unwritable
 from tasks.score_input import Delivery, open_delivery
 from tasks.score_rules import serving_rules
 
 BATCH_ROWS = 50_000
 """In memory at a time. Part of the question: TensorFlow's last bit may depend on how many rows it is given at once."""
+REASONS = "reasons"
+"""Signature of the versions that give reasons, as `models.serving_graph` names it."""
 _SCALE = ("score_at_odds", "odds", "points_to_double")
 
 
@@ -47,6 +50,8 @@ class Order:
     bands: Bands
     reference: Histogram
     """of the probability, as the version was published with"""
+    known_levels: Mapping[str, CategoryBins]
+    """of each category column that the score depends on; `rare` is None where an unseen level cannot be told"""
     reasons: int
     """of each row; 0 for none"""
     output: Path
@@ -70,11 +75,13 @@ def read_order(
 
     Raises:
         ConfigError: a suite is missing or malformed.
-        InputError: as `open_delivery`; an output among the input or the versions; a version without a reference; bands
-            in other points than the version's; partitions of no row, or too many of them.
-        PublishError: a manifest that does not say what the version reads.
+        InputError: as `open_delivery`; an output among the input or the versions, or that cannot be made; a version
+            without a reference, or that gives no reasons where some are asked for; bands in other points than the
+            version's; partitions of no row, or too many of them.
+        PublishError: a manifest that does not say what the version reads, levels that cannot be read.
     """
     registry = Registry(loaded.folders.registry)
+    _refuse_reasons(answering, reasons)
     delivery = open_delivery(loaded, path, raw_columns_of(answering), answering.version)
     _refuse_place(output, delivery, registry)
     try:
@@ -82,11 +89,13 @@ def read_order(
     except ValueError as error:
         raise InputError(f"--rows-per-partition {rows_per_partition}: {error}") from error
     reference = _reference(registry, answering.version)
+    known_levels = read_known_levels(registry, answering)
     rules, bands = serving_rules(loaded, delivery), _bands(loaded, answering, reference)
     question = {
         "version": answering.version,
         "manifest": digest_file(registry.manifest_path(answering.version)),
         "reference": digest_of(reference.to_json()),
+        "known_levels": digest_of({name: asdict(one) for name, one in known_levels.items()}),
         "input": delivery.to_json(),
         "id": delivery.id,
         "columns": dict(delivery.columns),
@@ -105,19 +114,25 @@ def read_order(
         partitions=partitions,
         bands=bands,
         reference=reference,
+        known_levels=known_levels,
         reasons=reasons,
         output=output,
         question=json.loads(canonical_json(question)),  # as it will be read back
     )
 
 
+def _refuse_reasons(answering: Champion, reasons: int) -> None:
+    """Raise InputError where the manifest says that the version gives none; the child sees what an older one hides."""
+    if reasons and REASONS not in answering.manifest.get("signatures", (REASONS,)):
+        raise InputError(f"version {answering.version} gives no reasons for its scores; leave --reasons out")
+
+
 def _refuse_place(output: Path, delivery: Delivery, registry: Registry) -> None:
-    """Raise InputError where what is written would be taken for a version, or for input the next time."""
+    """Raise InputError where nothing can be written, or what is would be taken for a version, or for input."""
     for folder, holds in ((registry.root, "what is published"), (delivery.asked, "the input")):
         if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"--output {output} lies in {folder}, which holds {holds}; write to a folder elsewhere")
-    if output.is_file() or partial_of(output).is_file():
-        raise InputError(f"--output {output}: a file is there; name a folder")
+    refuse_unwritable(output)
 
 
 def _reference(registry: Registry, version: int) -> Histogram:

@@ -12,7 +12,8 @@ Left out, each with its reason, are rules about a column that the version does n
 that make vintages, customers), about the table as a whole, and those whose answer depends on how much was delivered:
 ten applicants hold neither every level nor two thirds distinct values. Whether the id is there and unique stops a run;
 here it is a matter of the row: `id missing`, and `id twice` for every row that shares an id, because nobody could tell
-which of the scores is meant.
+which of the scores is meant. So it is where a category holds a text that nobody reads (`crossrisk.limits`): `text too
+long`.
 
 Great Expectations counts, DuckDB names the rows, and the two are compared, as in `tasks.quarantine`.
 """
@@ -21,6 +22,7 @@ Great Expectations counts, DuckDB names the rows, and the two are compared, as i
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,7 +34,8 @@ from prefect.cache_policies import NO_CACHE
 from sqlalchemy.exc import SQLAlchemyError
 
 from crossrisk.config import Loaded
-from crossrisk.errors import CrossriskError
+from crossrisk.errors import CrossriskError, InputError
+from crossrisk.limits import MIB, MOST_CELL_BYTES, MOST_LONG_TEXT_BYTES
 from crossrisk.pages.texts import visible_text
 from crossrisk.store import Stage, make_private, stage, write_json, write_text
 from expectations import Rule, SkippedRule, Suite
@@ -48,7 +51,7 @@ logger = logging.getLogger("crossrisk.score")
 UNSCORED = "unscored.parquet"
 """of the stage: row, id (as text), status, detail, rules of every row that must not be scored, ascending by row"""
 VALIDATION_PAGE = "validation.html"
-ID_MISSING, ID_TWICE, QUARANTINED = "id missing", "id twice", "quarantined"
+ID_MISSING, ID_TWICE, TEXT_TOO_LONG, QUARANTINED = "id missing", "id twice", "text too long", "quarantined"
 """Statuses that are given here; a row with several reasons has the first of these, and all of them in its detail."""
 
 _MEMORY = "500MB"
@@ -150,12 +153,12 @@ def check_rows(loaded: Loaded, delivery: Delivery, rules: Suite) -> Stage:
 
     Raises:
         ConfigError: a rule that Great Expectations does not take.
-        InputError: bytes that cannot be decoded, a text too long to be a category or an id.
+        InputError: bytes that cannot be decoded, a text too long to be an id, too many too long to be categories, a
+            file that was changed meanwhile.
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        for file in delivery.files:
-            decode(file, delivery.read_columns)
+        long = _decode_all(delivery)
         pa.default_memory_pool().release_unused()  # else 0.3 GB would lie there while DuckDB takes as much
         # 1: here the share of rows set aside refuses nothing
         unlimited = replace(rules, max_quarantined_share=1.0)
@@ -167,10 +170,12 @@ def check_rows(loaded: Loaded, delivery: Delivery, rules: Suite) -> Stage:
             for result in report.results
             if result.action == "quarantine" and not result.success and result.error is None
         }
+        unscored = _write_unscored(delivery, rules.rules, expected, long, folder)
+        delivery.refuse_changed()  # this is kept under the digests of what was asked about
         return {
             **report.to_json(),
             "max_quarantined_share": rules.max_quarantined_share,
-            "unscored": _write_unscored(delivery, rules.rules, expected, folder),
+            "unscored": unscored,
         }
 
     inputs = {"files": delivery.to_json(), "id": delivery.id, "columns": delivery.columns, "suite": asdict(rules)}
@@ -183,8 +188,27 @@ def check_rows(loaded: Loaded, delivery: Delivery, rules: Suite) -> Stage:
     return made
 
 
+def _decode_all(delivery: Delivery) -> list[str]:
+    """Read every page that will be read; the category columns that hold a text too long, by their names in the files.
+
+    Raises:
+        InputError: as `check_rows`. Beyond a few megabytes such texts are a wrong column, or small files that unpack
+            to more than a machine holds: whoever reads these rows later unpacks them.
+    """
+    categories, long = set(delivery.columns.values()) - {delivery.id}, Counter[str]()
+    for file in delivery.files:
+        long += decode(file, delivery.read_columns, passed_over=categories)
+    for column, size in long.items():
+        if size > MOST_LONG_TEXT_BYTES:
+            raise InputError(
+                f"column {column!r} holds {size / MIB:,.0f} MiB of texts that have more than {MOST_CELL_BYTES:,} bytes "
+                f"each, at most {MOST_LONG_TEXT_BYTES // MIB} are passed over: such a column is no category; correct it"
+            )
+    return sorted(long)
+
+
 def _write_unscored(
-    delivery: Delivery, rules: Sequence[Rule], expected: Mapping[str, int], folder: Path
+    delivery: Delivery, rules: Sequence[Rule], expected: Mapping[str, int], long: Sequence[str], folder: Path
 ) -> dict[str, int]:
     """Write unscored.parquet; rows by status.
 
@@ -192,6 +216,7 @@ def _write_unscored(
         delivery: the files.
         rules: with the names of columns that the files have.
         expected: failing rows by rule, of the quarantine rules that failed.
+        long: columns of the files that hold a text too long.
         folder: to write to.
 
     Raises:
@@ -203,9 +228,10 @@ def _write_unscored(
         run = view.connection.exec_driver_sql
         try:
             run(_repeated_query(delivery.id))
+            query = _unscored_query(delivery.id, conditions, long)
             # rows are numbered as they come: one thread, so that they come in the order of the files
             run("SET threads = 1")
-            run(f"COPY ({_unscored_query(delivery.id, conditions)}) TO {quote_value(str(file))} (FORMAT parquet)")
+            run(f"COPY ({query}) TO {quote_value(str(file))} (FORMAT parquet)")
             make_private(file)
             written = f"read_parquet({quote_value(str(file))})"
             by_rule = run(f"SELECT unnest(rules) AS rule, count(*) FROM {written} GROUP BY 1")
@@ -232,18 +258,29 @@ def _repeated_query(id_column: str) -> str:
     )
 
 
-def _unscored_query(id_column: str, conditions: Mapping[str, str]) -> str:
+def _unscored_query(id_column: str, conditions: Mapping[str, str], long: Sequence[str]) -> str:
     names = ", ".join(f"CASE WHEN {sql} THEN {quote_value(name)} END" for name, sql in conditions.items())
+    too_long = ", ".join(_long_text(column) for column in long) or "NULL::VARCHAR"
     failed = f"list_filter([{names}], lambda name: name IS NOT NULL)" if names else "[]::VARCHAR[]"
     return f"""
         SELECT numbered.row, numbered.id::VARCHAR AS id,
             CASE WHEN numbered.id IS NULL THEN {quote_value(ID_MISSING)}
                  WHEN times IS NOT NULL THEN {quote_value(ID_TWICE)}
+                 WHEN too_long IS NOT NULL THEN {quote_value(TEXT_TOO_LONG)}
                  ELSE {quote_value(QUARANTINED)} END AS status,
             concat_ws('; ', CASE WHEN numbered.id IS NULL THEN 'the row has no id' END,
-                times || ' rows have this id', 'fails ' || nullif(array_to_string(rules, ', '), '')) AS detail,
+                times || ' rows have this id', too_long,
+                'fails ' || nullif(array_to_string(rules, ', '), '')) AS detail,
             rules
-        FROM (SELECT row_number() OVER () - 1 AS row, {quote_name(id_column)} AS id, {failed} AS rules FROM {ROWS})
+        FROM (SELECT row_number() OVER () - 1 AS row, {quote_name(id_column)} AS id, {failed} AS rules,
+                nullif(concat_ws('; ', {too_long}), '') AS too_long FROM {ROWS})
             AS numbered LEFT JOIN repeated ON numbered.id = repeated.id
-        WHERE numbered.id IS NULL OR times IS NOT NULL OR len(rules) > 0
+        WHERE numbered.id IS NULL OR times IS NOT NULL OR too_long IS NOT NULL OR len(rules) > 0
         ORDER BY numbered.row"""
+
+
+def _long_text(column: str) -> str:
+    """SQL of what is wrong with a row's text in a column; null where nothing is."""
+    size = f"strlen({quote_name(column)})"  # bytes; length() counts characters
+    said = f"{quote_value(f'column {column!r} holds a text of ')} || format('{{:,}}', {size})"
+    return f"CASE WHEN {size} > {MOST_CELL_BYTES} THEN {said} || ' bytes, at most {MOST_CELL_BYTES:,} are read' END"

@@ -38,7 +38,11 @@ def render_scores(result: Document) -> str:
     refuse_other_schema(result)
     histogram = result["score_psi"]["histogram"]
     picture = _draw_shares(histogram["labels"], histogram["reference"], histogram["scored"])
-    return environment().get_template("score.html.j2").render(run=result, picture=picture, psi=psi_text(result))
+    return (
+        environment()
+        .get_template("score.html.j2")
+        .render(run=result, picture=picture, psi=psi_text(result), unseen=unseen_texts(result))
+    )
 
 
 def _draw_shares(labels: Sequence[str], reference: Sequence[int], scored: Sequence[int]) -> Markup | None:
@@ -67,8 +71,21 @@ def psi_text(result: Document) -> str:
     return f"{number_text(psi['value'])} ({psi['verdict']}, noise up to {number_text(psi['critical'])})"
 
 
+def unseen_texts(result: Document) -> list[str]:
+    """What is said of category columns in which some rows have, or may have, a level that training did not know."""
+    texts = []
+    for column, one in result["unseen"].items():
+        if one["rows"]:
+            values = ", ".join(f"'{value}'" for value in one["values"])
+            texts.append(f"{column}: {count_text(one['rows'])} rows ({percent_text(one['share'])}), such as {values}")
+    untold = [column for column, one in result["unseen"].items() if one["rows"] is None]
+    if untold:
+        texts.append(f"cannot be told of {', '.join(untold)}: not all levels of the version are listed")
+    return texts
+
+
 def score_lines(result: Document) -> list[str]:
-    """What a terminal shows: rows, those without a score and why, PSI, bands, how fast, where it lies."""
+    """What a terminal shows: rows, those without a score and why, PSI, bands, unseen levels, speed, where it lies."""
     rows, speed = result["rows"], result["rows_per_second"]
     lines = [
         ("version", f"{result['version']} of {result['portfolio']} ({result['contender']}, as of {result['as_of']})"),
@@ -81,6 +98,7 @@ def score_lines(result: Document) -> list[str]:
             for place, band in enumerate(result["bands"])
         ),
         ("", f"of the {result['bands_by']['quantity']}, by {result['bands_by']['source']}; 1 is the riskiest"),
+        *(("unseen", text) for text in unseen_texts(result)),
         *(("rule", f"{one['rule']} ({one['action']}): {one['why']}") for one in result["rules"]["failed"]),
         *(("note", note) for note in result["notes"]),
         ("seconds", f"{result['seconds']:.1f}" + (f", {count_text(speed)} rows a second" if speed else "")),

@@ -16,7 +16,7 @@ from crossrisk.config import Loaded
 from crossrisk.features import FeaturePlan, FitSettings, encoding_expressions, fit_plan, rowwise_expressions
 from crossrisk.registry import Champion, Registry
 from crossrisk.scoring import Scaling
-from crossrisk.stability import describe_numbers
+from crossrisk.stability import describe_categories, describe_numbers
 from models.fitted import Calibration, Contender, Logistic
 
 RULES = {
@@ -84,6 +84,7 @@ def write_published(folder: Path, *, toml: str = WITH_RULES, intercepts: tuple[f
     frame = loans()
     plan = fit_plan(frame.select(rowwise_expressions(rows)), rows, FitSettings(min_level_rows=20))
     mean = frame.select(rowwise_expressions(rows)).select(encoding_expressions(plan)).to_numpy().mean(axis=0)
+    levels = frame.select(rowwise_expressions(rows))
     for number, intercept in enumerate(intercepts):
         compared_with = mean.astype(np.float32) if number == len(intercepts) - 1 else None
         weights = np.linspace(-1, 1, len(plan.outputs))
@@ -96,13 +97,13 @@ def write_published(folder: Path, *, toml: str = WITH_RULES, intercepts: tuple[f
             "first_month": "2024-01",
             "last_month": "2024-12",
             "score": describe_numbers(told.probability(frame), decimals=6).to_json(),
-            "features": {},
+            "features": {name: describe_categories(levels[name]).to_json() for name in rows.categories},
         }
         champion = publish(
             Registry(loaded.folders.registry),
             FIRST_VERSION + number,
             write=lambda model, it=contender, row=compared_with: export(plan, it, SCALING, model, reference=row),
-            companions={"reference.json": json.dumps(reference)},
+            companions={"reference.json": json.dumps(reference), "plan.json": plan.model_dump_json()},
             contender="source_logistic",
             raw_columns=[column.model_dump() for column in rows.raw_columns],
             config=loaded.portfolio.model_dump(mode="json"),

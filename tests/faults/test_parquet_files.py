@@ -74,7 +74,7 @@ def test_a_broken_file_among_whole_ones_is_named_and_nothing_is_made(tmp_path, f
         ingest.fn(loaded)
     said = str(refused.value)
     assert said.startswith(f"{BROKEN}: not readable as Parquet")
-    assert "Nothing was trained; deliver it again" in said
+    assert "Nothing was made of it; deliver it again" in said
     assert not list(loaded.folders.work.rglob("stage.json"))
 
 

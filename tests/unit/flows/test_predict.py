@@ -19,6 +19,7 @@ from crossrisk.features import FitSettings, RawColumn, encoding_expressions, fit
 from crossrisk.registry import Registry
 from crossrisk.registry.asking import find_version
 from crossrisk.scoring import Scaling
+from crossrisk.stability import describe_categories
 from flows.cli import main
 from flows.predict import Prediction, Reason, describe, parse_row, predict
 
@@ -50,9 +51,16 @@ def test_what_is_not_given_or_empty_is_missing_and_still_typed():
     assert row.dtypes == [pl.Float64, pl.Float64, pl.String, pl.Date]
 
 
+@pytest.mark.parametrize(("text", "number"), [("true", 1.0), ("TRUE", 1.0), ("False", 0.0)])
+def test_a_boolean_is_a_number_as_it_is_in_parquet_and_a_text_elsewhere(text, number):
+    row = parse_row([f"income_usd={text}", f"region={text}"], COLUMNS)
+    assert row.select("income_usd", "region").row(0) == (number, text)
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
+        ("income_usd=yes", "income_usd=yes: expected a number such as"),
         ("incomeusd=1", "no raw column 'incomeusd'; did you mean 'income_usd'"),
         ("=1", "no raw column ''"),
         ("income_usd", "expects column=value, such as income_usd=...; got 'income_usd'"),
@@ -175,6 +183,15 @@ def test_where_there_is_no_reason_it_says_why(reasons, words):
     assert describe(replace(PREDICTION, reasons=reasons)).splitlines()[-1] == words
 
 
+def test_levels_that_training_did_not_know_are_named_and_so_are_columns_of_which_nobody_can_tell():
+    told = replace(PREDICTION, unseen={"region": "atlantis", "flag": "1"}, untold=("job", "town"))
+    assert describe(told).splitlines()[5:8] == [
+        "unseen       region='atlantis': training did not know it; scored as a rare level",
+        "unseen       flag='1': training did not know it; scored as a rare level",
+        "unseen       cannot be told of job, town: not all levels of the version are listed",
+    ]
+
+
 def test_of_many_missing_columns_ten_are_named_and_the_rest_counted():
     names = tuple(f"x_{i:02d}" for i in range(12))
     line = describe(replace(PREDICTION, columns=20, missing=names)).splitlines()[4]
@@ -205,6 +222,8 @@ def published(tmp_path_factory):
         joined_on=pl.lit(None, pl.Date), opened_on=pl.lit(date(2024, 6, 1)),
     )  # fmt: skip
     matrix = customer.select(rowwise_expressions(rows)).select(encoding_expressions(plan)).to_numpy()
+    counted = {"region": describe_categories(frame["region"]).to_json()}
+    levels = json.dumps({"features": counted})
     expected = {}
     for now, intercept in ((1_700_000_000, -2.0), (1_700_000_500, 0.5)):
         form = Logistic(np.linspace(-1, 1, len(plan.outputs)), 0.0)
@@ -216,8 +235,10 @@ def published(tmp_path_factory):
         def write(model, contender=contender, reference=reference):
             export(plan, contender, Scaling(600, 30, 20), model, reference=reference)
 
+        beside = {"plan.json": plan.model_dump_json(), "reference.json": levels} if intercept > 0 else {}
         version = publish(
             Registry(loaded.folders.registry), now, write, contender="source_logistic", as_of="2024-12-31",
+            companions=beside,
             raw_columns=[column.model_dump() for column in rows.raw_columns],
         )  # fmt: skip
         expected[version] = float(contender.probability(matrix)[0])
@@ -234,6 +255,15 @@ def test_predict_prints_the_champions_answer_and_what_it_was_not_told(published,
     assert printed[4] == "missing      2 of 5 columns: balance_usd, joined_on"
     assert printed[5].startswith("reasons      ")
     assert printed[5].endswith(" points")
+
+
+@pytest.mark.parametrize(("level", "unseen"), [("atlantis", {"region": "atlantis"}), ("south", {}), ("", {})])
+def test_a_level_that_training_did_not_know_is_in_the_json(published, monkeypatch, capsys, level, unseen):
+    folder, _ = published
+    monkeypatch.setenv("CROSSRISK_HOME", str(folder))
+    assert main(["predict", str(folder / "mini.toml"), "--json", "--row", f"region={level}"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["unseen"], answer["untold"]) == (unseen, [])
 
 
 def test_reasons_are_in_the_json_with_what_they_cost(published, monkeypatch, capsys):
@@ -269,6 +299,8 @@ def test_predict_asks_an_older_version_and_needs_no_prefect(published, monkeypat
         "as_of": "2024-12-31",
         "columns": 5,
         "missing": ["balance_usd", "joined_on"],
+        "unseen": {},
+        "untold": ["region"],  # an earlier release published it
         "reasons": None,
     }
 

@@ -13,8 +13,9 @@ import pytest
 from crossrisk.bands import band_by_points
 from crossrisk.errors import CrossriskError, InputError
 from crossrisk.features import RawColumn
+from crossrisk.stability import CategoryBins, NumberBins
 from models.bundle import Scores
-from models.score_worker import NO_NUMBER, ROW_ID, SCORED, RowFile, Scorer, read_rows
+from models.score_worker import NO_NUMBER, ROW_ID, SCORED, RowFile, Scorer, Tally, read_rows
 
 UNSCORED = {"row": pl.Int64, "id": pl.String, "status": pl.String, "detail": pl.String}
 
@@ -92,6 +93,14 @@ def test_reasons_are_null_where_there_are_fewer_or_no_score():
 def test_reasons_that_the_version_cannot_give_are_refused(gives, message):
     with pytest.raises(InputError, match=message):
         score([0.1], model=Model(reasons=gives), reasons=3)
+
+
+def test_levels_are_counted_where_a_row_has_a_score_batch_by_batch():
+    tally = Tally(NumberBins((0.15,)), {"flag": CategoryBins(("", "false", "true"))})
+    scored = score([0.1, 0.2, float("nan"), 0.3], [(0, "10", "quarantined", "")])
+    for flag in ([True, False, True, None], ["yes", "no", "maybe", "no"], [1, 0, 1, 1]):
+        tally.add(pl.DataFrame({"flag": flag}), scored)
+    assert tally.to_json()["unseen"] == {"flag": {"rows": 4, "values": {"no": 2, "0": 1, "1": 1}}}
 
 
 # --- reading ---

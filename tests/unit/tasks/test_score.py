@@ -13,13 +13,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from builders import loans, portfolio
 from scoring import FIRST_VERSION, SCALING, WITH_RULES, Published, write_published
 
 import tasks.score
+import tasks.score_rules
 from crossrisk.config import Loaded
 from crossrisk.errors import ConfigError, CrossriskError, InputError, PublishError
+from crossrisk.limits import MOST_CELL_BYTES
 from crossrisk.partitions import plan_partitions
 from crossrisk.registry import Registry
 from crossrisk.store import Stage
@@ -221,6 +225,13 @@ def test_reasons_are_features_that_cost_points_the_largest_first(bench):
     assert scored.select(scored.columns[7:]).row(3) == (None, None, None, None)
 
 
+def test_reasons_that_the_manifest_rules_out_are_refused_before_anything_is_read(bench):
+    answering = Registry(bench.published.loaded.folders.registry).champion()
+    silent = replace(answering, manifest={**answering.manifest, "signatures": ["examples", "serving_default"]})
+    with pytest.raises(InputError, match="gives no reasons for its scores; leave --reasons out"):
+        read_order.fn(bench.loaded(), silent, "none.parquet", bench.folder / "out", reasons=1, rows_per_partition=10)
+
+
 def test_reasons_of_a_version_that_gives_none_are_refused_and_nothing_is_kept(bench):
     bench.write(applicants())
     with pytest.raises(InputError, match=rf"version {FIRST_VERSION} gives no reasons"):
@@ -228,6 +239,99 @@ def test_reasons_of_a_version_that_gives_none_are_refused_and_nothing_is_kept(be
     assert not list(bench.folder.rglob("part-*.parquet"))
     scored, _ = bench.score(version=FIRST_VERSION)  # another question, and nothing stands in its way
     assert scored.height == 250
+
+
+# --- levels that training did not know ---
+
+
+def test_rows_of_unseen_levels_are_counted_where_they_have_a_score_and_noted_from_5_percent_on(bench):
+    rows = applicants()
+    for row in (0, 120, 121, 249):
+        rows = where(rows, row, region="lemuria")
+    bench.write(where(where(rows, 3, region="mu"), 249, income_usd=-1.0))
+    _, summary = bench.score()
+    assert summary["unseen"] == {"region": {"rows": 4, "share": 4 / 249, "values": ["lemuria", "mu"]}}
+    assert not any("did not know" in note for note in summary["notes"])
+
+
+def test_a_column_written_in_another_way_than_for_training_is_asked_about(bench):
+    bench.write(applicants().with_columns(region=pl.lit("North")))
+    scored, summary = bench.score()
+    assert set(scored["status"]) == {"scored"}
+    assert summary["unseen"]["region"] == {"rows": 250, "share": 1.0, "values": ["North"]}
+    assert summary["notes"] == [
+        "100.0% of the scored rows have a region that training did not know, such as 'North': scored as if rare; was "
+        "it written in another way than for training?"
+    ]
+
+
+def test_unseen_levels_of_partitions_that_an_earlier_run_finished_are_counted_too(bench):
+    bench.write(where(where(applicants(), 1, region="lemuria"), 240, region="lemuria"))
+    resumable(bench)
+    _, summary = bench.score()
+    assert summary["reused_partitions"] == 1
+    assert summary["unseen"]["region"]["rows"] == 2
+
+
+def test_where_no_plan_lies_beside_the_version_it_says_that_nothing_can_be_told(bench):
+    registry = Registry(bench.published.loaded.folders.registry)
+    plan = registry.companion_path(FIRST_VERSION + 1, "plan.json")
+    kept = plan.read_text()
+    plan.unlink()
+    try:
+        bench.write(applicants())
+        _, summary = bench.score()
+    finally:
+        plan.write_text(kept)
+    assert summary["unseen"] == {"region": {"rows": None, "share": None, "values": []}}
+
+
+# --- texts too long ---
+
+
+def test_a_text_too_long_is_the_matter_of_its_row_and_the_others_are_scored(bench):
+    rows = where(where(applicants(), 4, region="é" * 10_000), 130, region="x" * MOST_CELL_BYTES)
+    bench.write(where(rows, 4, income_usd=-1.0))
+    scored, summary = bench.score()
+    assert summary["unscored"] == {"text too long": 1}
+    assert scored.row(4)[1:4] == (None, None, None)
+    assert scored["detail"][4] == (
+        "column 'region' holds a text of 20,000 bytes, at most 10,000 are read; fails income-positive"
+    )
+    assert scored["status"][130] == "scored"
+    others = rows.with_row_index().filter(pl.col("index") != 4)
+    expected = bench.published.probability(others)
+    np.testing.assert_allclose(scored["probability"].drop_nulls(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_a_long_text_is_found_in_every_type_that_a_category_may_have(bench, kind, packed):
+    table = where(applicants(20), 4, region="x" * 20_000).to_arrow()
+    regions = table.column("region").cast(pa.string()).cast(kind)
+    table = table.set_column(table.schema.get_field_index("region"), "region", regions)
+    (bench.folder / "data").mkdir()
+    pq.write_table(table, bench.folder / "data" / "new.parquet", use_dictionary=packed)
+    _, summary = bench.score()
+    assert summary["unscored"] == {"text too long": 1}
+
+
+def test_long_texts_that_unpack_to_more_than_a_few_megabytes_are_refused(bench):
+    """A small file: the dictionary holds the text once, the rows 300 times."""
+    text = "x" * (1 << 20)
+    bench.write(applicants(300).with_columns(region=pl.lit(text)))
+    assert (bench.folder / "data" / "new.parquet").stat().st_size < 1 << 20
+    with pytest.raises(InputError, match=r"'region' holds 300 MiB of texts .* at most 16 are passed over"):
+        bench.check(bench.order())
+
+
+def test_a_long_text_that_is_an_id_is_refused_for_nobody_could_be_named(bench):
+    rows = applicants(20).with_columns(pl.col("loan_id").cast(pl.String))
+    bench.write(where(rows, 4, loan_id="x" * 20_000))
+    with pytest.raises(InputError, match="'loan_id' holds a text of 20,000 bytes"):
+        bench.check(bench.order())
 
 
 # --- where the input lies ---
@@ -261,7 +365,7 @@ def test_a_file_a_folder_or_a_glob_may_lie_anywhere(bench, path):
         ("none.parquet", "no Parquet file at 'none.parquet'"),
         ("../new.parquet", "leads outside"),
         ("/nowhere/at/all/*.parquet", "there is no folder"),
-        ("broken.parquet", "broken.parquet: not readable as Parquet"),
+        ("broken.parquet", r"broken.parquet: not readable as Parquet .* Nothing was made of it; deliver it again"),
     ],
 )
 def test_an_input_that_cannot_be_is_named(bench, path, message):
@@ -327,11 +431,72 @@ def test_broken_pages_are_found_before_anything_is_scored(bench):
         bench.check(bench.order())
 
 
-def test_an_input_that_changes_meanwhile_gives_no_answer(bench):
+def test_an_input_that_changes_after_validation_gives_no_answer_and_the_next_run_starts_anew(bench):
     bench.write(applicants())
     order = bench.order()
     checked = bench.check(order)
-    bench.write(applicants(seed=6))
+    rows = applicants(seed=6)
+    bench.write(rows)
+    with writing(order.output, order.question) as partial, pytest.raises(InputError, match="run again once it is writ"):
+        score_partitions.fn(order, checked, partial)
+    scored, summary = bench.score()
+    np.testing.assert_allclose(scored["probability"], bench.published.probability(rows), atol=1e-9)
+    assert summary["reused_partitions"] == 0
+
+
+def test_an_input_that_changes_during_validation_leaves_no_finding_behind(bench, monkeypatch):
+    bench.write(applicants())
+    order = bench.order()
+    real = tasks.score_rules.validate_files
+
+    def change_after(*args, **options):
+        found = real(*args, **options)
+        bench.write(applicants(seed=6))
+        return found
+
+    monkeypatch.setattr(tasks.score_rules, "validate_files", change_after)
+    with pytest.raises(InputError, match="changed while it was read"):
+        bench.check(order)
+    assert not list(bench.folder.rglob("stage.json"))
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_a_partition_of_an_input_that_changed_is_not_kept_and_what_is_in_the_way_is_named(bench, monkeypatch, finished):
+    bench.write(applicants())
+    order = bench.order()
+    checked = bench.check(order)
+
+    def change_before(module, spec, *, workdir, on_event, failure):
+        def pass_on(event):
+            if event["event"] == "partition" and event["index"] == finished:
+                bench.write(applicants(seed=6))
+            on_event(event)
+
+        return score_worker.score(json.loads(json.dumps(spec)), pass_on)
+
+    monkeypatch.setattr(tasks.score, "run_worker", change_before)
+    in_the_way = r"remove .*out\.partial before: it holds" if finished else "once it is written$"
+    with writing(order.output, order.question) as partial, pytest.raises(InputError, match=in_the_way):
+        score_partitions.fn(order, checked, partial)
+    monkeypatch.undo()
+    monkeypatch.setattr(tasks.score, "run_worker", lambda _, spec, **o: score_worker.score(spec, o["on_event"]))
+    if finished:
+        with pytest.raises(InputError, match=r"out\.partial holds scores of another question: its input differs"):
+            bench.score()
+    else:
+        assert bench.score()[0].height == 250
+
+
+def test_a_child_that_fails_because_the_input_changed_is_not_what_is_said(bench, monkeypatch):
+    bench.write(applicants())
+    order = bench.order()
+    checked = bench.check(order)
+
+    def fail(*_, **__):
+        (bench.folder / "data" / "new.parquet").write_bytes(b"half")
+        raise CrossriskError("models.score_worker failed with ArrowInvalid")
+
+    monkeypatch.setattr(tasks.score, "run_worker", fail)
     with writing(order.output, order.question) as partial, pytest.raises(InputError, match="changed while it was read"):
         score_partitions.fn(order, checked, partial)
 
@@ -589,6 +754,20 @@ def test_nothing_is_written_among_the_input_or_the_versions(bench, place, holds,
     champion = Registry(loaded.folders.registry).champion()
     with pytest.raises(InputError, match=holds):
         read_order.fn(loaded, champion, "new", output, reasons=0, rows_per_partition=10)
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/proc/no/where", "{folder}/file/below", "{folder}/" + "n" * 300])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_validated(bench, place):
+    bench.write(applicants())
+    (bench.folder / "file").write_text("")
+    output, loaded = Path(place.format(folder=bench.folder)), bench.loaded()
+    champion = bench.order().answering
+    before = sorted(bench.folder.rglob("*"))
+    with pytest.raises(InputError, match=rf"--output {output}.* name one elsewhere"):
+        read_order.fn(loaded, champion, "new.parquet", output, reasons=0, rows_per_partition=10)
+    with pytest.raises(InputError, match=rf"--output {output}.* name one elsewhere"), writing(output, {}):
+        pass
+    assert sorted(bench.folder.rglob("*")) == before
 
 
 def test_a_version_of_an_earlier_release_is_refused_before_anything_is_read(bench):

@@ -23,6 +23,12 @@ def summary(**changed):
         "score_psi": {**PSI, "histogram": HISTOGRAM},
         "bands": [{"band": 1, "holds": "above 0.1", "rows": 600}, {"band": 2, "holds": "up to 0.1", "rows": 632}],
         "bands_by": {"quantity": "probability", "source": "tenths"},
+        "unseen": {
+            "region": {"rows": 12, "share": 0.0097, "values": ["<u>atlantis", "b"]},
+            "grade": {"rows": 0, "share": 0.0, "values": []},
+            "job": {"rows": None, "share": None, "values": []},
+            "town": {"rows": None, "share": None, "values": []},
+        },
         "rules": {
             "applied": ["r"],
             "failed": [{"rule": "r", "action": "warn", "unexpected_count": None, "why": "<b>why</b>", "owner": "o"}],
@@ -47,6 +53,8 @@ def test_a_terminal_shows_rows_reasons_bands_and_speed_in_two_columns():
         "bands          1           600  above 0.1",
         "               2           632  up to 0.1",
         "             of the probability, by tenths; 1 is the riskiest",
+        "unseen       region: 12 rows (1.0%), such as '<u>atlantis', 'b'",
+        "unseen       cannot be told of job, town: not all levels of the version are listed",
         "rule         r (warn): <b>why</b>",
         "note         look",
         "seconds      2.0, 604 rows a second",
@@ -59,8 +67,16 @@ def test_the_page_escapes_what_comes_from_the_data():
     assert "<script>" not in page
     assert "&lt;script&gt;.parquet" in page
     assert "<b>why" not in page
+    assert "<u>atlantis" not in page
+    assert "region: 12 rows (1.0%), such as &#39;&lt;u&gt;atlantis&#39;" in page
     assert "about &lt;i&gt;" in page
     assert "<svg" in page
+
+
+def test_where_every_level_was_known_the_page_says_so_and_a_terminal_nothing():
+    known = summary(unseen={"grade": {"rows": 0, "share": 0.0, "values": []}})
+    assert "Training knew every level of the 1 category column." in render_scores(known)
+    assert not [line for line in score_lines(known) if line.startswith("unseen")]
 
 
 def test_where_nothing_was_scored_or_all_was_there_no_number_is_made_up():
