@@ -17,12 +17,10 @@ import polars as pl
 from crossrisk.errors import PublishError
 from crossrisk.features import CategoryEncoding, FeaturePlan, LevelCodes, LevelTable, RawColumn
 from crossrisk.registry import Champion, Registry
-from crossrisk.registry.asking import PLAN, raw_columns_of
+from crossrisk.registry.asking import PLAN, REFERENCE, raw_columns_of
 from crossrisk.stability import CategoryBins, Histogram, read_histogram
 from crossrisk.store import read_json
 
-REFERENCE = "reference.json"
-"""companion of a version, as `tasks.reference` writes it"""
 MOST_KEPT = 50
 """Values named of a column while rows are counted: in a free text every row has one of its own."""
 

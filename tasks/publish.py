@@ -24,7 +24,7 @@ from crossrisk.periods import find_decision, setting_of, version_made
 from crossrisk.policy import Decision, Ruling, read_decision, settle
 from crossrisk.provenance import code_version
 from crossrisk.registry import Champion, Registry, digest_tree, locked, publish_version, staging_folder
-from crossrisk.registry.asking import PLAN
+from crossrisk.registry.asking import PLAN, REFERENCE
 from crossrisk.registry.layout import COMPANIONS, MODEL
 from crossrisk.registry.pending import DECISION, MANIFEST, drop_settled, drop_undecided, find_pending, keep_pending
 from crossrisk.registry.protocol import enter_record
@@ -34,7 +34,7 @@ from tasks import candidate
 from tasks.compare import SEEN_ROWS
 from tasks.decide import Decided
 from tasks.features import load_plan
-from tasks.reference import REFERENCE, describe_reference
+from tasks.reference import describe_reference
 from tasks.serving import follow_publication
 from tasks.split import ASSIGNMENT
 

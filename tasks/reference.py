@@ -21,6 +21,7 @@ from crossrisk.config import Loaded
 from crossrisk.features import RowPlan, rowwise_expressions
 from crossrisk.labels import TARGET
 from crossrisk.registry import Registry
+from crossrisk.registry.asking import REFERENCE
 from crossrisk.stability import (
     Histogram,
     NumberBins,
@@ -34,9 +35,6 @@ from tasks.calibrate import PREDICTIONS
 from tasks.features import ROWS, load_plan
 from tasks.ingest import scan_ingested
 from tasks.split import ASSIGNMENT
-
-REFERENCE = "reference.json"
-"""companion of a version"""
 
 SCORE_DECIMALS = 6
 """The served model and the fitted one may differ by 1e-7: probabilities that agree so far are one value to the bins."""

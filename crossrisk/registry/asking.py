@@ -8,12 +8,14 @@ from __future__ import annotations
 from crossrisk.errors import InputError, PublishError
 from crossrisk.features import FeaturePlan, RawColumn
 from crossrisk.registry.layout import Champion, Registry
-from crossrisk.store import digest_file
+from crossrisk.store import digest_file, read_json
 
 SHOWN_VERSIONS = 10
 """in one sentence: a registry may hold hundreds"""
 PLAN = "plan.json"
 """companion of a version: the feature plan as it is served"""
+REFERENCE = "reference.json"
+"""companion of a version: how score and features lay at publication (`tasks.reference`)"""
 
 
 def find_version(registry: Registry, version: int | None) -> Champion:
@@ -56,7 +58,7 @@ def plan_of(registry: Registry, answering: Champion) -> FeaturePlan:
     """The feature plan that lies beside a version.
 
     Raises:
-        InputError: it has none: an earlier release published it.
+        InputError: it has none, or one of another schema: another release published it.
         PublishError: the file is not what was published.
     """
     path = registry.companion_path(answering.version, PLAN)
@@ -67,4 +69,11 @@ def plan_of(registry: Registry, answering: Champion) -> FeaturePlan:
         )
     if digest_file(path) != answering.manifest.get("companions", {}).get(PLAN):
         raise PublishError(f"{path} is not what was published with version {answering.version}: crossrisk verify")
-    return FeaturePlan.model_validate_json(path.read_text(encoding="utf-8"))
+    document = read_json(path)
+    expected = FeaturePlan.model_fields["schema_version"].default
+    if document.get("schema_version") != expected:
+        raise InputError(
+            f"{path}: expected schema_version {expected}, got {document.get('schema_version')}: another release "
+            "published it; ask that release, or a version of this one"
+        )
+    return FeaturePlan.model_validate(document)

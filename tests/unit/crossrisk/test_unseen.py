@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registries import publish
 
-import tasks.reference
 from crossrisk.errors import PublishError
 from crossrisk.features import FeaturePlan, FitSettings, fit_plan, rowwise_expressions
 from crossrisk.registry import Registry
 from crossrisk.stability import CategoryBins, Histogram, describe_categories
 from crossrisk.unseen import (
     MOST_KEPT,
-    REFERENCE,
     UnseenCount,
     add_up,
     count_unseen,
@@ -70,7 +68,6 @@ def documents(plan: FeaturePlan) -> dict[str, str]:
 
 
 def test_the_levels_of_a_published_version_are_read_beside_it(tmp_path, plan):
-    assert REFERENCE == tasks.reference.REFERENCE
     known = read_known_levels(*published(tmp_path, documents(plan)))
     assert "islands" in known["region"].levels
 
