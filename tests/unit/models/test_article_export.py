@@ -169,6 +169,7 @@ def test_both_exports_give_the_same_features_embedding_and_reasons(exported: Pat
     np.testing.assert_allclose(reasons[0].contributions, reasons[1].contributions, rtol=0, atol=1e-5)
 
 
+@pytest.mark.flow
 def test_saved_model_cli_runs_the_signature(exported: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "feed.npz", **{n: v.astype(str) if v.dtype == object else v for n, v in BATCH.items()})
     inputs = ";".join(f"{name}={tmp_path / 'feed.npz'}[{name}]" for name in BATCH)

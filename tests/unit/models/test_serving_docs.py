@@ -40,6 +40,7 @@ def test_the_page_has_what_is_run_here() -> None:
     assert len(blocks("python")) == 1
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(re.findall(r"show|run|_def (\w+)", command)))
 def test_a_command_of_the_page_runs(exported: Path, command: str) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
