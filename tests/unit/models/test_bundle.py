@@ -264,6 +264,7 @@ def _tool_output(command: list[str]) -> str:
     return finished.stdout
 
 
+@pytest.mark.flow
 def test_worker_exports_verifies_and_scores_in_three_processes(tmp_path: Path) -> None:
     contender = CONTENDERS["boosted_constant"][0]
     (tmp_path / "plan.json").write_text(PLAN.model_dump_json(), encoding="utf-8")

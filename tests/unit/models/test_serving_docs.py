@@ -15,6 +15,7 @@ from contenders import CONTENDERS, PLAN, REFERENCE, SCALING, ask_stranger
 
 from models import bundle, serving_graph
 
+pytestmark = pytest.mark.flow  # half a minute of other processes
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
@@ -40,7 +41,6 @@ def test_the_page_has_what_is_run_here() -> None:
     assert len(blocks("python")) == 1
 
 
-@pytest.mark.flow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(re.findall(r"show|run|_def (\w+)", command)))
 def test_a_command_of_the_page_runs(exported: Path, command: str) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

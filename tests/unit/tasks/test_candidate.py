@@ -18,6 +18,8 @@ from tasks.ingest import ingest, scan_ingested
 from tasks.labels import mature_labels
 from tasks.split import TARGET_FIT, TARGET_TEST, split_populations
 
+pytestmark = pytest.mark.flow  # TensorFlow starts anew for every case
+
 CHALLENGER = "target_logistic"
 
 

@@ -14,6 +14,8 @@ from tasks.monitor import MONTHS, Watched
 from tasks.monitor_hidden import compare_hidden
 from tasks.publish import GOLDEN
 
+pytestmark = pytest.mark.flow  # TensorFlow starts anew for every case
+
 MONTH = "2024-05"
 
 
