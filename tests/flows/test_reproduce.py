@@ -123,7 +123,7 @@ def test_a_manifest_that_was_changed_is_no_record(mini, capsys):
 
 def test_numbers_that_do_not_come_out_again_are_named_with_what_may_be_why(mini, capsys, monkeypatch):
     monkeypatch.setattr("tasks.validate.load_suites", other_suites)
-    monkeypatch.setattr("flows.reproduce.digest_file", lambda path: "another plan")
+    monkeypatch.setattr("tasks.publish.digest_file", lambda path: "another plan")
     version = mini.registry.versions()[1]
     assert main(["reproduce", mini.config, str(version), "--keep", str(mini.folder / "kept")]) == 4
     printed = capsys.readouterr().out
