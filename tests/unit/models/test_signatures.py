@@ -31,6 +31,8 @@ from models.feature_graph import DATE_MISSING
 from models.fitted import Calibration, Contender, Logistic, Matrix, Network, Trees
 from models.serving_graph import REASONS_GIVEN, ServingGraph, parse_examples
 
+pytestmark = pytest.mark.flow  # exports every form, and asks them from other processes
+
 COLUMNS = PLAN.rows.raw_columns
 RAW = {
     "income_monthly_usd": ["float64", 1],
