@@ -57,14 +57,18 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Said = Annotated[str, Field(min_length=1)]
 """Text that says something: an empty rule, path or column is a key that was meant to be left out."""
 
-SOURCE_ONLY = ("source_logistic", "source_boosted", "source_forest")
+SOURCE_ONLY = ("source_logistic", "source_boosted", "source_forest", "source_network")
 TARGET_ONLY = ("target_logistic", "target_boosted")
 POOLED = ("pooled_logistic", "pooled_boosted")
+ADAPTERS = ("dan", "ddc", "deep_coral", "dann", "dsan")
+"""Networks that align the two populations, with a weight on it."""
+NETWORKS = (*ADAPTERS, "fine_tuned", "source_network")
 HONEST_LINEUP = (
     "stacked",
     "pooled_logistic",
     "source_logistic",
     "dan",
+    "fine_tuned",
     "pooled_boosted",
     "source_boosted",
     "source_forest",
@@ -74,6 +78,9 @@ HONEST_LINEUP = (
 """In order of preference where the choosing rows cannot tell contenders apart (docs/decisions/0005-challenger.md)."""
 ARTICLE_LINEUP = ("source_forest", "source_boosted", "source_logistic", "dan")
 """No contender of the article sees a target label."""
+
+CONTENDERS = (*HONEST_LINEUP, *(name for name in NETWORKS if name not in HONEST_LINEUP))
+"""Every contender that can be named."""
 
 INPUT_COLUMN = "crossrisk_input"
 """Where source and target come from two inputs: which of the two a row came from."""
@@ -399,19 +406,80 @@ class SplitConfig(_Form):
     seed: int = 20260131
 
 
-class DanConfig(_Form):
-    """What one may change of the Deep Adaptation Network; the rest is the preset's."""
+Layer = Annotated[str, Field(pattern=r"^(hidden_[1-9][0-9]?|last_hidden|logits)$")]
 
-    mmd_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0, 0.1, 1.0)
-    seeds: int = Field(default=3, ge=1, le=50, description="networks in the published ensemble")
-    max_steps: int | None = Field(default=None, ge=1, description="default: the preset's")
-    use_target_labels: bool = True
+
+class NetworkConfig(_Form):
+    """What one may change of a network of the lineup; what is left out is the preset's (models/deep/presets.py)."""
+
+    seeds: int = Field(default=10, ge=1, le=50, description="networks in the published ensemble, trained together")
+    max_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)] | None = (
+        Field(default=None, description="units of each hidden layer, input side first")
+    )
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+
+
+class AdapterConfig(NetworkConfig):
+    """What one may change of a network that aligns the two populations."""
+
+    mmd_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0, 0.1, 1.0)
+    use_target_labels: bool = Field(default=True, description="those of target_fit that are known and enough")
+    schedule: Literal["article", "constant", "warm_up", "dann"] | None = Field(
+        default=None, description="how the weight grows: over 1,000 steps, not at all, over warm_up_steps, over the run"
+    )
+    warm_up_steps: int | None = Field(default=None, ge=1)
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)] | None = Field(
+        default=None, description="what is aligned: hidden_1, hidden_2 .., last_hidden, logits"
+    )
+    row_weights: Literal["equal", "label_shift", "class_conditional"] | None = Field(
+        default=None,
+        description="of aligned rows: source rows to the target's bad rate, or a distance of their own for bads and "
+        "goods",
+    )
+    prior: Literal["bbse", "em"] | None = Field(
+        default="bbse", description="how the target's bad rate is estimated while its known labels are too few"
+    )
 
     @model_validator(mode="after")
     def _zero_in_grid(self) -> Self:
         if 0.0 not in self.mmd_weights:
             raise ValueError("mmd_weights must hold 0, so that no adaptation can win on its own merits")
         return self
+
+
+class KernelConfig(AdapterConfig):
+    """What one may change of a network that measures a maximum mean discrepancy."""
+
+    estimator: Literal["biased", "unbiased", "linear"] | None = None
+    bandwidth: Literal["mean", "median", "fixed"] | None = Field(
+        default=None, description="of the squared distances in a batch; fixed: fix_sigma"
+    )
+    fix_sigma: float | None = Field(default=None, gt=0)
+    kernel_num: int | None = Field(default=None, ge=1, le=40)
+    kernel_mul: float | None = Field(default=None, gt=1)
+
+    @model_validator(mode="after")
+    def _sigma_with_its_rule(self) -> Self:
+        if (self.fix_sigma is not None) != (self.bandwidth == "fixed"):
+            raise ValueError('fix_sigma goes with bandwidth = "fixed", and only with it')
+        return self
+
+
+class FineTunedConfig(NetworkConfig):
+    """What one may change of the fine-tuned network."""
+
+    start: Literal["source", "champion"] = Field(
+        default="source",
+        description="what is tuned: a network of the source, or the champion's, where it is one of the same shape on "
+        "the same features",
+    )
+    tuning_rate: float | None = Field(default=None, gt=0, description="learning rate of the new head")
+    layer_decay: float | None = Field(default=None, ge=1, description="each layer below learns so many times slower")
+    head_steps: int | None = Field(default=None, ge=0, description="steps before the layer below the head is thawed")
+    thaw_every: int | None = Field(default=None, ge=0, description="steps from one layer's thaw to the next one's")
+    tuning_steps: int | None = Field(default=None, ge=1)
 
 
 class LineupConfig(_Form):
@@ -430,13 +498,19 @@ class LineupConfig(_Form):
         "missing and categories as codes, which the trees split themselves",
     )
     min_target_bads: int = Field(default=60, ge=1, description="below: no contender is fitted on target labels")
-    dan: DanConfig = DanConfig()
+    dan: KernelConfig = KernelConfig()
+    ddc: KernelConfig = KernelConfig()
+    deep_coral: AdapterConfig = AdapterConfig(mmd_weights=(0.0, 1.0, 10.0))
+    dann: AdapterConfig = AdapterConfig()
+    dsan: KernelConfig = KernelConfig()
+    fine_tuned: FineTunedConfig = FineTunedConfig()
+    source_network: NetworkConfig = NetworkConfig()
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         for name in self.contenders:
-            if name not in HONEST_LINEUP:
-                raise ValueError(f"unknown contender {name!r}{_nearest(name, HONEST_LINEUP)}")
+            if name not in CONTENDERS:
+                raise ValueError(f"unknown contender {name!r}{_nearest(name, CONTENDERS)}")
         return self
 
 

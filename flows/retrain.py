@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field, StringConstraints
 
-from crossrisk.config import Loaded, load_run
+from crossrisk.config import NETWORKS, Loaded, load_run
 from crossrisk.errors import ValidationBlockedError
 from crossrisk.periods import question_of
 from crossrisk.quiet import make_quiet
@@ -33,7 +33,7 @@ from tasks.publish import publish
 from tasks.report import report
 from tasks.split import split_populations
 from tasks.train_baselines import train_baseline
-from tasks.train_dan import train_dan
+from tasks.train_network import train_network
 from tasks.validate import validate
 
 P = ParamSpec("P")
@@ -82,17 +82,16 @@ def make_comparison(run: Steps, loaded: Loaded) -> Comparison:
 
     trained: dict[str, Stage] = {}
     for name in loaded.portfolio.contenders:
-        if name == "dan":
-            trained[name] = run.step("train dan", train_dan, loaded, encoded, plan)
+        if name in NETWORKS:
+            trained[name] = run.step(f"train {name}", train_network, loaded, name, encoded, plan)
         else:
             trained[name] = run.step(f"train {name}", train_baseline, loaded, name, encoded, plan)
     calibrated = run.step("calibrate", calibrate, loaded, encoded, plan, trained)
 
     diagnosed = run.step("diagnose shift", diagnose, loaded, rows, encoded, plan, calibrated)
     question = question_of(loaded.portfolio, calibrated=calibrated.digest, diagnosed=diagnosed.digest)
-    network = trained.get("dan")
     compared = run.step(
-        "compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, network, question
+        "compare", compare, loaded, ingested, encoded, plan, split, calibrated, diagnosed, trained, question
     )
     stages = {
         "ingest": ingested,

@@ -1,7 +1,7 @@
 """Fitted contenders as plain data: dataclasses of arrays, their probability in NumPy, and their file form.
 
 A contender leaves training as one of the four forms here, is stored as `model.json` + `arrays.npz` (no pickle is
-ever loaded) and is exported from here by `models.bundle`. What fits them stays out (`models.shallow`, `models.dan`).
+ever loaded) and is exported from here by `models.bundle`. What fits them stays out (`models.shallow`, `models.deep`).
 
 Every form maps the encoded float32 matrix (n, d) of the feature plan to a raw logit (n,) in float64;
 `Contender.probability` adds the calibration on top.

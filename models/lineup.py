@@ -1,7 +1,7 @@
 """The lineup: names of the shallow contenders -> how each is fitted, and on which rows.
 
-Pure: arrays in, a Contender out. `dan` is trained in a child process (`models.dan_worker`); what a name means is said
-in docs/method.md.
+Pure: arrays in, a Contender out. Networks are trained in a child process (`models.deep_worker`); what a name
+means is said in docs/method.md.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FittedBaseline:
 
 def needs_target_labels(name: str) -> bool:
     """Whether a contender cannot be fitted without labels of the target."""
-    return name.startswith(("target_", "pooled_", "stacked"))
+    return name.startswith(("target_", "pooled_", "stacked", "fine_tuned"))
 
 
 def fit_baseline(name: str, rows: TrainingRows, *, seed: int, forest: ForestSettings, threads: int) -> FittedBaseline:

@@ -1,124 +1,85 @@
-"""Maximum mean discrepancy with several Gaussian kernels (MK-MMD). Tensors in, scalars out.
+"""Maximum mean discrepancy with several Gaussian kernels (MK-MMD): tensors in, tensors out, with its gradient by hand.
 
-Nothing here trains, logs or reads files; the kernels themselves are in `models.kernels`. Notation: docs/method.md.
+Nothing here trains, logs or reads files; the kernels are in `models.kernels`. Any leading axes of the batches are
+carried along: an ensemble of S seeds is one call on (S, n, d) with S results.
 
-With the joint batch X = [x_s; x_t] of N = n_s + n_t rows, K_ij = sum over l of exp(-|X_i - X_j|^2 / (b kernel_mul^l))
-and a fixed (N, N) matrix M, every estimate here is one sum over pairs, sum_ij M_ij K_ij = tr(K M).
-References: Gretton et al., JMLR 13 (2012), eq. (3) unbiased and (5) biased; Long et al., ICML 2015 (DAN), section 3.
+With weights w_s and w_t of the rows that each sum to 1 and k the family's kernel, the squared discrepancy is
+    sum_ij w_si w_sj k(x_si, x_sj) + sum_ij w_ti w_tj k(x_ti, x_tj) - 2 sum_ij w_si w_tj k(x_si, x_tj),
+three blocks of pairs; the block of the target against the source is never computed, it is the third one's transpose.
+References: Gretton et al., JMLR 13 (2012), eq. (3) unbiased, (5) biased, (8) linear time; Long et al., ICML 2015 (DAN),
+section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import tensorflow as tf
 
-from models.kernels import BANDWIDTH_FLOOR, gaussian_family, mean_squared_distance, squared_distances
+from models.kernel_family import KernelFamily
+from models.kernels import centre_of, kernel_sums, negative_squared_distances
 
-Estimator = Literal["biased", "unbiased"]
-Reduce = Literal["sum", "mean"]
+Estimator = Literal["biased", "unbiased", "linear"]
+
+TILE = 512
+"""Beyond 2 * TILE rows of a batch the blocks are made TILE rows at a time, and memory grows with n, not n^2."""
 
 
+@tf.autograph.experimental.do_not_convert  # nothing in it is to become a graph's own control flow
 def mk_mmd2(
     x_s: tf.Tensor,
     x_t: tf.Tensor,
-    *,
-    kernel_num: int = 5,
-    kernel_mul: float = 2.0,
-    fix_sigma: float | None = None,
+    family: KernelFamily,
     estimator: Estimator = "biased",
-    reduce: Reduce = "sum",
-    bandwidth_gradient: bool,
-    source_weights: tf.Tensor | None = None,
+    *,
+    weights_s: tf.Tensor | None = None,
+    weights_t: tf.Tensor | None = None,
+    centre: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Squared MK-MMD between the rows of two batches.
 
-    The article's is estimator="biased", reduce="sum", bandwidth_gradient=True. First derivatives only, and only with
-    respect to x_s and x_t: the gradient is written out (see `_discrepancy`), weights count as constants.
+    First derivatives only, and only with respect to x_s and x_t: weights and `centre` count as constants, and so does
+    the bandwidth unless `family.gradient`. The article's is `ARTICLE_KERNELS` of `models.deep.spec` with "biased".
 
     Args:
-        x_s: source rows (n_s, d), float32 or float64.
-        x_t: target rows (n_t, d) of the same type; n_t may differ from n_s.
-        kernel_num: kernels in the family, bandwidths b * kernel_mul^l for l = 0 .. kernel_num - 1.
-        kernel_mul: ratio of neighbouring bandwidths, above 1.
-        fix_sigma: takes the place of the mean squared distance of the joint batch in
-            b = mean / kernel_mul^(kernel_num // 2), so that the family is centred on it; None: the mean itself.
-        estimator: "biased" keeps the diagonals of the within blocks (V-statistic), "unbiased" leaves them out.
-        reduce: "sum" of the kernels, or their "mean", whose scale does not depend on kernel_num.
-        bandwidth_gradient: whether the gradient also flows through b.
-        source_weights: (n_s,) weights >= 0 of the source rows, normalised here; None: all equal.
+        x_s: source rows (..., n_s, d), float32 or float64.
+        x_t: target rows (..., n_t, d) of the same type and leading axes; n_t may differ from n_s.
+        family: kernels, bandwidth rule, and sum or mean.
+        estimator: "biased" keeps the diagonals of the within blocks (V-statistic), "unbiased" leaves them out, "linear"
+            takes each row once (time n d instead of n^2 d; with the same expectation as "unbiased" and far more noise).
+        weights_s: (..., n_s) weights >= 0 of the source rows, normalised here; None: all equal. With one more axis,
+            (..., n_s, C), the result is the sum over C conditions of one discrepancy each, and nothing is normalised:
+            weights of a condition that sum to sqrt(a) on both sides count it a times.
+        weights_t: the same of the target rows; both have the last axis C or neither.
+        centre: (...) bandwidth in the place of the rule's; then no gradient flows through it.
 
     Returns:
-        A scalar of the type of x_s. Biased: in [0, 2 kernel_num] (sum) up to rounding. Unbiased: zero in expectation
-        when both batches come from one distribution, hence often negative. A batch without variance gives a finite
-        value and gradient.
+        (...) of the type of x_s. Biased: in [0, 2] times the weight of the conditions (times `num` for a sum) up to
+        rounding. Unbiased and linear: zero in expectation when both batches come from one distribution, hence often
+        negative. A batch without variance gives a finite value and gradient.
 
     Raises:
-        ValueError: on shapes or options that do not fit, and for "unbiased" on a batch known to have fewer than 2 rows.
+        ValueError: on shapes or options that do not fit, and for "unbiased" and "linear" on a batch known to have fewer
+            than 2 rows.
     """
     x_s, x_t = tf.convert_to_tensor(x_s), tf.convert_to_tensor(x_t)
-    _check_batches(x_s, x_t, at_least=2 if estimator == "unbiased" else 1)
-    _check_options(kernel_num, kernel_mul, fix_sigma, estimator, reduce)
-    weights = _uniform(x_s) if source_weights is None else _normalised(source_weights, x_s)
-    coefficients = pair_coefficients(weights, _uniform(x_t), estimator)
-    scale = 1.0 / kernel_num if reduce == "mean" else 1.0
-    joint = tf.concat([x_s, x_t], axis=0)
-    return scale * _discrepancy(joint, coefficients, kernel_num, kernel_mul, fix_sigma, bandwidth_gradient)
-
-
-def pair_coefficients(weights_s: tf.Tensor, weights_t: tf.Tensor, estimator: Estimator) -> tf.Tensor:
-    """The matrix M (N, N) with which the estimate is tr(K M), from weights (n_s,) and (n_t,) that each sum to 1.
-
-    Biased: M = w w^T, w = [weights_s; -weights_t]. Unbiased: the diagonal is 0 and each within block is divided by
-    1 - sum w_i^2, the mass that the diagonal took (1 - 1/n for equal weights).
-    """
-    if estimator == "biased":
-        signed = tf.concat([weights_s, -weights_t], axis=0)
-        return signed[:, None] * signed
-    blocks = [
-        tf.concat([_within(weights_s), -weights_s[:, None] * weights_t], axis=1),
-        tf.concat([-weights_t[:, None] * weights_s, _within(weights_t)], axis=1),
-    ]
-    return tf.concat(blocks, axis=0)
-
-
-def label_shift_weights(y_s: tf.Tensor, prior_target: float) -> tf.Tensor:
-    """Weights pi_target(y) / pi_batch(y) of the drawn source rows, under which they have the target's bad rate.
-
-    Without them the marginal MMD between populations of different bad rates is smallest where the classes are pulled
-    together (Zhao et al., ICML 2019).
-
-    Args:
-        y_s: (n_s,) labels 0 or 1 of the source rows of this batch, floating point.
-        prior_target: bad rate of the target, in (0, 1).
-
-    Returns:
-        (n_s,) weights > 0, with mean 1 when the batch holds both classes. A class that was not drawn cannot be
-        weighted up: the other one is then weighted evenly.
-
-    Raises:
-        ValueError: when the prior is not inside (0, 1) or y_s is not a vector.
-    """
-    y_s = tf.convert_to_tensor(y_s)
-    if y_s.shape.rank != 1:
-        raise ValueError(f"source labels must have shape (n_s,), got {y_s.shape}")
-    if not 0.0 < prior_target < 1.0:
-        raise ValueError(f"the target prior must lie inside (0, 1), got {prior_target}; pass none to leave it out")
-    bad_rate = tf.reduce_mean(y_s)
-    of_bads = tf.math.divide_no_nan(tf.cast(prior_target, y_s.dtype), bad_rate)
-    of_goods = tf.math.divide_no_nan(tf.cast(1.0 - prior_target, y_s.dtype), 1.0 - bad_rate)
-    return tf.where(y_s > 0.5, of_bads, of_goods)
+    _check_batches(x_s, x_t, at_least=1 if estimator == "biased" else 2)
+    v_s, v_t = _columns(weights_s, x_s, "source"), _columns(weights_t, x_t, "target")
+    if v_s.shape[-1] != v_t.shape[-1]:
+        raise ValueError(f"weights of both populations need the same conditions, got {v_s.shape} and {v_t.shape}")
+    match estimator:
+        case "biased" | "unbiased":
+            return family.scale * _quadratic(x_s, x_t, v_s, v_t, family, estimator == "unbiased", centre)
+        case "linear":
+            return family.scale * _linear(x_s, x_t, v_s, v_t, family, centre)
+        case _:
+            raise ValueError(f'estimator must be "biased", "unbiased" or "linear", got {estimator!r}')
 
 
 def no_shift_band(
-    x: tf.Tensor,
-    halves: tf.Tensor,
-    *,
-    kernel_num: int = 5,
-    kernel_mul: float = 2.0,
-    fix_sigma: float | None = None,
-    reduce: Reduce = "sum",
+    x: tf.Tensor, halves: tf.Tensor, family: KernelFamily, *, centre: tf.Tensor | None = None
 ) -> tf.Tensor:
     """Standard deviation of the unbiased MK-MMD between two halves of one sample, over several ways to halve it.
 
@@ -126,118 +87,280 @@ def no_shift_band(
     are computed once, because the joint batch, and so the bandwidth, is the same however it is halved.
 
     Args:
-        x: rows (2 m, d) of one population.
+        x: rows (..., 2 m, d) of one population.
         halves: (r, 2 m), each row m times +1 and m times -1; r at least 2.
-        kernel_num: as in `mk_mmd2`.
-        kernel_mul: as in `mk_mmd2`.
-        fix_sigma: as in `mk_mmd2`.
-        reduce: as in `mk_mmd2`.
+        family: as in `mk_mmd2`.
+        centre: as in `mk_mmd2`.
 
     Returns:
-        A scalar >= 0 of the type of x.
+        (...) >= 0 of the type of x.
 
     Raises:
-        ValueError: on an odd or too small sample, or options that do not fit.
+        ValueError: on an odd or too small sample.
     """
     x = tf.convert_to_tensor(x)
-    _check_options(kernel_num, kernel_mul, fix_sigma, "unbiased", reduce)
-    if x.shape.rank != 2 or (x.shape[0] is not None and (x.shape[0] < 4 or x.shape[0] % 2)):
-        raise ValueError(f"the sample must have shape (2 m, d) with m at least 2, got {x.shape}")
-    m = tf.cast(tf.shape(x)[0] // 2, x.dtype)
-    z, _ = _scaled(x, kernel_num, kernel_mul, fix_sigma)
-    kernel = tf.add_n(gaussian_family(squared_distances(z), kernel_num=kernel_num, kernel_mul=kernel_mul))
-    kernel = tf.linalg.set_diag(kernel, tf.zeros_like(kernel[0]))
-    contrast = tf.reduce_sum(tf.matmul(halves, kernel) * halves, axis=1)  # within blocks - cross blocks
-    total = tf.reduce_sum(kernel)  # within + cross
+    if x.shape.rank < 2 or (x.shape[-2] is not None and (x.shape[-2] < 4 or x.shape[-2] % 2)):
+        raise ValueError(f"the sample must have shape (..., 2 m, d) with m at least 2, got {x.shape}")
+    m = tf.cast(tf.shape(x)[-2] // 2, x.dtype)
+    halves = tf.cast(halves, x.dtype)
+    rows = _scaled(x, x[..., :0, :], family, centre).z
+    kernel, _ = kernel_sums(negative_squared_distances(rows, rows), family)
+    kernel = tf.linalg.set_diag(kernel, tf.zeros_like(kernel[..., 0]))
+    contrast = tf.reduce_sum(tf.matmul(halves, kernel) * halves, axis=-1)  # within blocks - cross blocks
+    total = tf.reduce_sum(kernel, (-2, -1))[..., None]  # within + cross
     estimates = (total + contrast) / (2.0 * m * (m - 1.0)) - (total - contrast) / (2.0 * m * m)
-    scale = 1.0 / kernel_num if reduce == "mean" else 1.0
-    return scale * tf.math.reduce_std(estimates)
+    return family.scale * tf.math.reduce_std(estimates, axis=-1)
 
 
-def _discrepancy(
-    x: tf.Tensor,
-    coefficients: tf.Tensor,
-    kernel_num: int,
-    kernel_mul: float,
-    fix_sigma: float | None,
-    bandwidth_gradient: bool,
+# --- all pairs ---
+
+
+def _quadratic(
+    x_s: tf.Tensor,
+    x_t: tf.Tensor,
+    v_s: tf.Tensor,
+    v_t: tf.Tensor,
+    family: KernelFamily,
+    unbiased: bool,
+    centre: tf.Tensor | None,
 ) -> tf.Tensor:
-    """sum_ij M_ij K_ij of the joint batch x (N, d), with its gradient by hand.
+    """The three blocks of pairs, summed over kernels and conditions, with the gradient by hand.
 
-    With z = x / sqrt(widest bandwidth), u_ij = |z_i - z_j|^2 and A_ij = M_ij dK_ij/du_ij (symmetric), at fixed
-    bandwidths dL/dz_i = sum_j (A_ij + A_ji) 2 (z_i - z_j) = 4 (z_i sum_j A_ij - sum_j A_ij z_j).
+    With z = x / sqrt(widest bandwidth), u_ij = |z_i - z_j|^2 and S_ij = -dk/du_ij >= 0, a block a x b with the weights
+    v_a, v_b and L = sum_ij v_ai v_bj k(u_ij) has dL/dz_ai = -2 v_ai (z_ai (S v_b)_i - (S (v_b z_b))_i): one product of
+    S with [v_b z_b, v_b]. On the diagonal of a within block the two terms cancel, so it needs no mask there.
     Through the bandwidth: a common factor on all centred rows cancels in u, so L has no slope along z itself, and
-    letting the gradient flow through b comes to taking that component out.
+    letting the gradient flow through the mean distance comes to taking that component out.
     """
+    u_s, u_t = (_within(v) if unbiased else v for v in (v_s, v_t))
+    through_bandwidth = family.gradient and family.sigma is None and centre is None
 
     @tf.custom_gradient
-    def discrepancy(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        z, widest = _scaled(x, kernel_num, kernel_mul, fix_sigma)
-        kernels = gaussian_family(squared_distances(z), kernel_num=kernel_num, kernel_mul=kernel_mul)
+    def discrepancy(x_s: tf.Tensor, x_t: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        scaled = _scaled(x_s, x_t, family, centre)
+        z_s, z_t = tf.split(scaled.z, [tf.shape(x_s)[-2], tf.shape(x_t)[-2]], axis=-2)
+        z_s, z_t = tf.ensure_shape(z_s, x_s.shape), tf.ensure_shape(z_t, x_t.shape)
+        source = _block(_Rows(z_s, u_s), None, family, keeps_diagonal=not unbiased)
+        target = _block(_Rows(z_t, u_t), None, family, keeps_diagonal=not unbiased)
+        across = _block(_Rows(z_s, v_s), _Rows(z_t, v_t), family, keeps_diagonal=True)
 
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            slope = -tf.add_n([kernel * kernel_mul**j for j, kernel in enumerate(kernels)])
-            A = coefficients * slope
-            along_z = 4.0 * (z * tf.reduce_sum(A, axis=1, keepdims=True) - tf.matmul(A, z))
-            if bandwidth_gradient and fix_sigma is None:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            slope_s = 2.0 * (source.slope_a - across.slope_a)  # a within block has two sides, of equal slope
+            slope_t = 2.0 * (target.slope_a - across.slope_b)
+            if through_bandwidth:
+                along = tf.reduce_sum(z_s * slope_s, (-2, -1), True) + tf.reduce_sum(z_t * slope_t, (-2, -1), True)
                 # |z|^2 is this number by the definition of b; the sum itself would give 0 / 0 without variance
-                squared_norm = (_rows(x) - 1.0) / (2.0 * kernel_mul ** (kernel_num - 1 - kernel_num // 2))
-                along_z -= z * tf.reduce_sum(z * along_z) / squared_norm
-            return upstream * along_z * tf.math.rsqrt(widest)
+                rows = tf.cast(tf.shape(x_s)[-2] + tf.shape(x_t)[-2], x_s.dtype)
+                along /= (rows - 1.0) / (2.0 * family.widest)
+                slope_s, slope_t = slope_s - z_s * along, slope_t - z_t * along
+            factor = upstream[..., None, None] * scaled.inverse_root
+            return slope_s * factor, slope_t * factor
 
-        return tf.reduce_sum(coefficients * tf.add_n(kernels)), gradient
+        return source.value + target.value - 2.0 * across.value, gradient
 
-    return discrepancy(x)
-
-
-def _within(weights: tf.Tensor) -> tf.Tensor:
-    """Coefficients (n, n) of one population's own pairs, i != j, that sum to 1."""
-    pairs = weights[:, None] * weights / (1.0 - tf.reduce_sum(tf.square(weights)))
-    return tf.linalg.set_diag(pairs, tf.zeros_like(weights))
+    return discrepancy(x_s, x_t)
 
 
-def _scaled(x: tf.Tensor, kernel_num: int, kernel_mul: float, fix_sigma: float | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Centred rows divided by the root of the widest bandwidth, and that bandwidth."""
-    x = x - tf.reduce_mean(x, axis=0)  # against cancellation in float32; the estimate ignores a common offset
-    centre = mean_squared_distance(x) + BANDWIDTH_FLOOR if fix_sigma is None else tf.constant(fix_sigma, x.dtype)
-    widest = centre * kernel_mul ** (kernel_num - 1 - kernel_num // 2)
-    return x * tf.math.rsqrt(widest), widest
+@dataclass(frozen=True)
+class _Rows:
+    """One side of a block."""
+
+    z: tf.Tensor
+    """(..., n, d), scaled"""
+    v: tf.Tensor
+    """(..., n, C) weights"""
+
+    @property
+    def moments(self) -> tf.Tensor:
+        """(..., n, C (d + 1)): for each condition v z and v."""
+        columns = tf.unstack(self.v[..., None], axis=-2)
+        return tf.concat([part for column in columns for part in (column * self.z, column)], axis=-1)
+
+    def slope(self, moments: tf.Tensor) -> tf.Tensor:
+        """dL/dz (..., n, d) from S times the other side's moments."""
+        d = self.z.shape[-1]
+        total = tf.zeros_like(self.z)
+        for c, column in enumerate(tf.unstack(self.v[..., None], axis=-2)):
+            first = c * (d + 1)
+            total -= 2.0 * column * (self.z * moments[..., first + d : first + d + 1] - moments[..., first : first + d])
+        return total
 
 
-def _rows(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.shape(x)[0], x.dtype)
+@dataclass(frozen=True)
+class _Block:
+    """What a block of pairs gives: its value (...) and its slopes (..., n, d) on either side."""
+
+    value: tf.Tensor
+    slope_a: tf.Tensor
+    slope_b: tf.Tensor | None
 
 
-def _uniform(x: tf.Tensor) -> tf.Tensor:
-    return tf.ones_like(x[:, 0]) / _rows(x)
+def _block(a: _Rows, b: _Rows | None, family: KernelFamily, *, keeps_diagonal: bool) -> _Block:
+    """sum_ij v_ai v_bj k(z_ai, z_bj); b None: a with itself."""
+    other = a if b is None else b
+    if max(_static_rows(a), _static_rows(other)) <= 2 * TILE:
+        kernel, minus_slope = kernel_sums(negative_squared_distances(a.z, other.z), family)
+        value = _form(a.v, tf.matmul(kernel, other.v))
+        moments_a = tf.matmul(minus_slope, other.moments)
+        moments_b = None if b is None else tf.matmul(minus_slope, a.moments, transpose_a=True)
+        own = tf.linalg.diag_part(kernel) if b is None else None
+    else:
+        value, moments_a, moments_b, own = _tiled(a, other, family, is_within=b is None)
+    if own is not None:  # computed diagonals are off by rounding: they are num by definition
+        squares = tf.reduce_sum(tf.square(a.v), axis=-1)
+        exact = float(family.num) if keeps_diagonal else 0.0
+        value += tf.reduce_sum(squares * (exact - own), axis=-1)
+    return _Block(value, a.slope(moments_a), None if b is None else b.slope(moments_b))
 
 
-def _normalised(weights: tf.Tensor, x_s: tf.Tensor) -> tf.Tensor:
-    weights = tf.convert_to_tensor(weights, x_s.dtype)
-    if weights.shape.rank != 1 or not weights.shape.is_compatible_with(x_s.shape[:1]):
-        raise ValueError(f"source_weights must have shape (n_s,) = {x_s.shape[:1]}, got {weights.shape}")
-    return weights / tf.reduce_sum(weights)
+def _tiled(
+    a: _Rows, b: _Rows, family: KernelFamily, *, is_within: bool
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As the body of `_block`, TILE rows of a at a time: value, S m_b, S^T m_a, and the diagonal of a within block.
+
+    The last tile is filled up with rows of weight 0, which add nothing.
+    """
+    rows = _static_rows(a)
+    tiles = -(-rows // TILE)
+    fill = [[0, 0]] * (a.z.shape.rank - 2) + [[0, tiles * TILE - rows], [0, 0]]
+    z, v = tf.pad(a.z, fill), tf.pad(a.v, fill)
+    moments_b = b.moments
+
+    def one(tile: tf.Tensor, value: tf.Tensor, across: tf.Tensor, *parts: tf.TensorArray) -> tuple[tf.Tensor, ...]:
+        part = _Rows(z[..., tile * TILE : (tile + 1) * TILE, :], v[..., tile * TILE : (tile + 1) * TILE, :])
+        part = _Rows(tf.ensure_shape(part.z, (*a.z.shape[:-2], TILE, a.z.shape[-1])), part.v)
+        kernel, minus_slope = kernel_sums(negative_squared_distances(part.z, b.z), family)
+        value += _form(part.v, tf.matmul(kernel, b.v))
+        if not is_within:
+            across += tf.matmul(minus_slope, part.moments, transpose_a=True)
+        own = family.num * tf.ones_like(part.z[..., 0]) if not is_within else _diagonal_of(kernel, tile * TILE)
+        flows, diagonals = parts
+        flows = flows.write(tile, tf.matmul(minus_slope, moments_b))
+        return tile + 1, value, across, flows, diagonals.write(tile, own)
+
+    leading = tf.shape(a.z)[:-2]
+    start = (tf.constant(0), tf.zeros(leading, a.z.dtype), tf.zeros_like(moments_b))
+    arrays = [tf.TensorArray(a.z.dtype, size=tiles) for _ in range(2)]
+    _, value, across, flows, diagonals = tf.while_loop(
+        lambda tile, *_: tile < tiles, one, (*start, *arrays), parallel_iterations=1
+    )
+    moments_a = tf.concat(tf.unstack(flows.stack(), tiles), axis=-2)[..., :rows, :]
+    own = tf.concat(tf.unstack(diagonals.stack(), tiles), axis=-1)[..., :rows]
+    return value, moments_a, across, own if is_within else None
+
+
+def _diagonal_of(kernel: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """K[i, first + i] (..., TILE) of a strip (..., TILE, n) of a square matrix; rows beyond its end are 0."""
+    width = tf.shape(kernel)[-1]
+    columns = tf.minimum(first + tf.range(TILE), width - 1)
+    return tf.reduce_sum(kernel * tf.one_hot(columns, width, dtype=kernel.dtype), axis=-1)
+
+
+def _form(v_a: tf.Tensor, weighted: tf.Tensor) -> tf.Tensor:
+    """sum_c v_a^T (K v_b) over the conditions: (...) from (..., n, C) twice."""
+    return tf.reduce_sum(v_a * weighted, (-2, -1))
+
+
+def _within(v: tf.Tensor) -> tf.Tensor:
+    """Weights (..., n, C) with which pairs i != j of one population count as much as all pairs did before.
+
+    A condition of total weight t keeps t^2 when its pairs are divided by 1 - sum (v_i / t)^2, what the diagonal leaves.
+    """
+    total = tf.reduce_sum(v, axis=-2, keepdims=True)
+    squares = tf.reduce_sum(tf.square(v), axis=-2, keepdims=True)
+    others = tf.math.divide_no_nan(tf.square(total) - squares, tf.square(total))
+    return tf.math.divide_no_nan(v, tf.sqrt(others))
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    z: tf.Tensor
+    """(..., N, d) centred rows divided by the root of the widest bandwidth"""
+    inverse_root: tf.Tensor
+    """(..., 1, 1) that they were multiplied by"""
+
+
+def _scaled(x_s: tf.Tensor, x_t: tf.Tensor, family: KernelFamily, centre: tf.Tensor | None) -> _Scaled:
+    rows = tf.cast(tf.shape(x_s)[-2] + tf.shape(x_t)[-2], x_s.dtype)
+    mean = (tf.reduce_sum(x_s, -2, keepdims=True) + tf.reduce_sum(x_t, -2, keepdims=True)) / rows
+    x_s, x_t = x_s - mean, x_t - mean  # against cancellation in float32; the estimate ignores a common offset
+    found = centre_of(x_s, x_t, family) if centre is None else centre
+    inverse_root = tf.math.rsqrt(tf.cast(found, x_s.dtype) * family.widest)[..., None, None]
+    return _Scaled(tf.concat([x_s, x_t], axis=-2) * inverse_root, inverse_root)
+
+
+# --- each row once ---
+
+
+def _linear(
+    x_s: tf.Tensor,
+    x_t: tf.Tensor,
+    v_s: tf.Tensor,
+    v_t: tf.Tensor,
+    family: KernelFamily,
+    centre: tf.Tensor | None,
+) -> tf.Tensor:
+    """Mean over quadruples of k(s, s') + k(t, t') - k(s, t') - k(s', t), each term weighted by its two rows.
+
+    Rows pair up in their order, 2 i with 2 i + 1; what the smaller batch has no partner for is left out (JMLR 2012,
+    eq. 8; Long et al. 2015, eq. 4).
+    """
+    if v_s.shape[-1] != 1:
+        raise ValueError('several conditions need estimator "biased" or "unbiased"; "linear" takes each row once')
+    scaled = _scaled(x_s, x_t, family, centre)
+    factor = scaled.inverse_root if family.gradient else tf.stop_gradient(scaled.inverse_root)
+    pairs = tf.minimum(tf.shape(x_s)[-2], tf.shape(x_t)[-2]) // 2
+    (s, s_other), (t, t_other) = (_pairs(x * factor, pairs) for x in (x_s, x_t))
+    (ws, ws_other), (wt, wt_other) = (_pairs(v, pairs) for v in (v_s, v_t))
+
+    def term(a: tf.Tensor, b: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        kernel, _ = kernel_sums(-tf.reduce_sum(tf.square(a - b), axis=-1), family)
+        return tf.math.divide_no_nan(tf.reduce_sum(weight * kernel, -1), tf.reduce_sum(weight, -1))
+
+    within = term(s, s_other, (ws * ws_other)[..., 0]) + term(t, t_other, (wt * wt_other)[..., 0])
+    return within - term(s, t_other, (ws * wt_other)[..., 0]) - term(s_other, t, (ws_other * wt)[..., 0])
+
+
+def _pairs(x: tf.Tensor, pairs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows 0, 2, 4 .. and 1, 3, 5 .. (..., pairs, d) of x (..., n, d)."""
+    return x[..., : 2 * pairs : 2, :], x[..., 1 : 2 * pairs : 2, :]
+
+
+# --- arguments ---
+
+
+def _columns(weights: tf.Tensor | None, x: tf.Tensor, name: str) -> tf.Tensor:
+    """Weights as (..., n, C): equal or one condition, summing to 1; several as they came."""
+    if weights is None:
+        ones = tf.ones_like(x[..., :1])
+        return ones / tf.cast(tf.shape(x)[-2], x.dtype)
+    weights = tf.stop_gradient(tf.cast(weights, x.dtype))
+    if weights.shape.rank == x.shape.rank and weights.shape[:-1].is_compatible_with(x.shape[:-1]):
+        return weights
+    if weights.shape.rank != x.shape.rank - 1 or not weights.shape.is_compatible_with(x.shape[:-1]):
+        raise ValueError(
+            f"weights of the {name} must have shape {x.shape[:-1]}, or one more axis, a column a condition; got "
+            f"{weights.shape}"
+        )
+    return (weights / tf.reduce_sum(weights, axis=-1, keepdims=True))[..., None]
+
+
+def _static_rows(rows: _Rows) -> int:
+    """Rows where the graph knows them; 0 where it does not: then they are few (tails of batches)."""
+    return rows.z.shape[-2] or 0
 
 
 def _check_batches(x_s: tf.Tensor, x_t: tf.Tensor, at_least: int) -> None:
-    if x_s.shape.rank != 2 or x_t.shape.rank != 2 or not x_s.shape[1:].is_compatible_with(x_t.shape[1:]):
-        raise ValueError(f"source and target must have shapes (n_s, d) and (n_t, d), got {x_s.shape} and {x_t.shape}")
+    shapes = x_s.shape, x_t.shape
+    if x_s.shape.rank is None or x_s.shape.rank < 2 or x_s.shape.rank != x_t.shape.rank:
+        raise ValueError(f"source and target must have shapes (..., n_s, d) and (..., n_t, d), got {shapes}")
+    if not (x_s.shape[:-2].is_compatible_with(x_t.shape[:-2]) and x_s.shape[-1:].is_compatible_with(x_t.shape[-1:])):
+        raise ValueError(f"source and target must have shapes (..., n_s, d) and (..., n_t, d), got {shapes}")
     if x_s.dtype != x_t.dtype or not x_s.dtype.is_floating:
         raise ValueError(f"source and target must share one floating type, got {x_s.dtype} and {x_t.dtype}")
-    for name, rows in (("source", x_s.shape[0]), ("target", x_t.shape[0])):
+    for name, rows in (("source", x_s.shape[-2]), ("target", x_t.shape[-2])):
         if rows is not None and rows < at_least:
             raise ValueError(
                 f"the {name} batch has {rows} rows, at least {at_least} needed for this estimator; "
                 "drop short tails or make batches larger"
             )
-
-
-def _check_options(kernel_num: int, kernel_mul: float, fix_sigma: float | None, estimator: str, reduce: str) -> None:
-    if kernel_num < 1 or kernel_mul <= 1.0:
-        raise ValueError(f"kernel_num must be at least 1 and kernel_mul above 1, got {kernel_num} and {kernel_mul}")
-    if fix_sigma is not None and fix_sigma <= 0.0:
-        raise ValueError(f"fix_sigma must be positive, got {fix_sigma}; pass None to take it from the batch")
-    if estimator not in ("biased", "unbiased"):
-        raise ValueError(f'estimator must be "biased" or "unbiased", got {estimator!r}')
-    if reduce not in ("sum", "mean"):
-        raise ValueError(f'reduce must be "sum" or "mean", got {reduce!r}')

@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.kernels import BANDWIDTH_FLOOR, gaussian_family, mean_squared_distance, squared_distances
+from models.kernel_family import KernelFamily
+from models.kernels import centre_of, kernel_sums, negative_squared_distances
 
 FEWEST_ROWS = 4
 """of each sample: the unbiased estimate divides by n (n - 1), and fewer rows have next to no permutations"""
-KERNELS, RATIO = 5, 2.0
+FAMILY = KernelFamily()
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def two_sample_test(
 def _kernel(joined: NDArray[np.float32]) -> NDArray[np.float64]:
     """The mean kernel (N, N) of the rows, its diagonal 0."""
     x = tf.constant(joined - joined.mean(axis=0, dtype=np.float64).astype(np.float32))
-    widest = (mean_squared_distance(x) + BANDWIDTH_FLOOR) * RATIO ** (KERNELS - 1 - KERNELS // 2)
-    family = gaussian_family(squared_distances(x * tf.math.rsqrt(widest)), kernel_num=KERNELS, kernel_mul=RATIO)
-    kernel = np.asarray(tf.add_n(family) / KERNELS, np.float64)
+    z = x * tf.math.rsqrt(centre_of(x, x[:0], FAMILY) * FAMILY.widest)
+    total, _ = kernel_sums(negative_squared_distances(z, z), FAMILY)
+    kernel = np.asarray(total * FAMILY.scale, np.float64)
     np.fill_diagonal(kernel, 0.0)
     return kernel
 

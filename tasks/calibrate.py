@@ -17,7 +17,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import Loaded
+from crossrisk.config import NETWORKS, SOURCE_ONLY, Loaded
 from crossrisk.features import View
 from crossrisk.store import Stage, stage
 from models.calibration import fit_calibration, prior_shift
@@ -77,9 +77,9 @@ def _prior_shift(name: str, rows: Part, made: Stage) -> float:
         if not 0 < known.sum() < len(known):
             return 0.0  # without labels of both classes there is no prior to correct by
         bad_rates[part] = float(known.mean())
-    if name.startswith("source_"):
+    if name in SOURCE_ONLY:
         return prior_shift(bad_rates[TARGET_FIT], bad_rates[SOURCE_FIT])
-    if name == "dan":
+    if name in NETWORKS and name != "fine_tuned":  # whose second stage sees the target's labels alone
         seen = bad_rates[SOURCE_FIT]
         if made.facts.get("used_target_labels"):
             seen = (bad_rates[SOURCE_FIT] + bad_rates[TARGET_FIT]) / 2  # two cross-entropies of weight 1

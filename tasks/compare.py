@@ -15,7 +15,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import POOLED, SOURCE_ONLY, TARGET_ONLY, Loaded, Portfolio
+from crossrisk.config import NETWORKS, POOLED, SOURCE_ONLY, TARGET_ONLY, Loaded, Portfolio
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.looks import count_look
 from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value
@@ -61,7 +61,7 @@ def compare(
     split: Stage,
     calibrated: Stage,
     diagnosed: Stage,
-    network: Stage | None,
+    trained: Mapping[str, Stage],
     question: str,
 ) -> Stage:
     """Judge all contenders, and the champion, on the same untouched target rows.
@@ -124,7 +124,7 @@ def compare(
             "score_psi": score_psi(judged, challenger),
             "population_psi": population_psi(predictions, judged, challenger),
             "slope": _slope(judged, challenger, portfolio),
-            "source_auc_fall": _source_auc_fall(challenger, encoded, fitted, network),
+            "source_auc_fall": _source_auc_fall(challenger, encoded, fitted, trained),
             "forest_spread": _forest_spread(loaded, encoded, fitted, calibrated, judged),
             "article": article_figures(predictions) if portfolio.preset == "article" and "dan" in names else None,
             "segments": group_table(raw, judged, challenger, portfolio.use.segments, portfolio),
@@ -287,15 +287,18 @@ def _score_champion(
     return kept.sort("id"), notes
 
 
-def _source_auc_fall(challenger: str, encoded: Stage, fitted: Stage, network: Stage | None) -> float | None:
-    """AUC on source_stop of the network trained on the source alone minus that of the adapted one, seed for seed.
+def _source_auc_fall(challenger: str, encoded: Stage, fitted: Stage, trained: Mapping[str, Stage]) -> float | None:
+    """AUC on source_stop of the networks trained on the source alone minus that of the adapted ones of the same seeds.
 
     None for other contenders, and where source_stop lacks a class.
     """
-    if challenger != "dan" or network is None or not (network.folder / SOURCE_ONLY_NETWORK).exists():
+    if challenger not in NETWORKS:
+        return None
+    folder = trained[challenger].folder / SOURCE_ONLY_NETWORK
+    if not folder.exists():  # preset article
         return None
     x, label = read_parts(encoded.folder / ENCODED, load_plan(fitted).outputs, [SOURCE_STOP]).labelled
-    alone, chosen = (load_contender(network.folder / SOURCE_ONLY_NETWORK / name) for name in ("alone", "chosen"))
+    alone, chosen = (load_contender(folder / name) for name in ("alone", "chosen"))
     return finite(auc_value(label, alone.raw_logit(x)) - auc_value(label, chosen.raw_logit(x)))
 
 

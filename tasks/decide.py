@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import SOURCE_ONLY, TARGET_ONLY, Loaded
+from crossrisk.config import NETWORKS, SOURCE_ONLY, TARGET_ONLY, Loaded
 from crossrisk.evidence import Evidence
 from crossrisk.periods import find_decision, ruling_on
 from crossrisk.policy import Decision, decide_under, read_decision
@@ -69,7 +69,7 @@ def gather_evidence(
             "alternatives": compared["alternatives"],
             "segments": compared["segment_differences"],
             "score_psi": compared["score_psi"],
-            "is_network": challenger == "dan" and loaded.portfolio.preset == "honest",
+            "is_network": challenger in NETWORKS and loaded.portfolio.preset == "honest",
             "source_auc_fall": compared["source_auc_fall"],
             "latency_p95_ms": candidate["latency"]["p95_ms"],
             "size_mb": candidate["size_mb"],

@@ -18,7 +18,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from crossrisk.config import POOLED, Loaded, Portfolio, expiry
+from crossrisk.config import NETWORKS, POOLED, Loaded, Portfolio, expiry
 from crossrisk.labels import SOURCE, TARGET
 from crossrisk.metrics import curves
 from crossrisk.pages.memo import build_memo, render_memo_html, render_memo_markdown
@@ -32,7 +32,7 @@ from tasks.compare import JUDGED
 from tasks.decide import Decided
 from tasks.labels import read_vintages
 from tasks.publish import Publication
-from tasks.train_dan import HISTORY
+from tasks.train_network import HISTORY
 
 logger = logging.getLogger("crossrisk.report")
 
@@ -152,7 +152,11 @@ def build_result(
         "features": facts["plan"],
         "curves": _curves(stages["compared"].folder, decision.challenger),
         "histograms": _histograms(stages["calibrated"].folder, stages["compared"].folder, decision.challenger),
-        "training": read_json(trained["dan"].folder / HISTORY) if "dan" in trained else None,
+        "trainings": {
+            name: read_json(made.folder / HISTORY)
+            for name, made in trained.items()
+            if name in NETWORKS and made.facts["fitted"]
+        },
         "reused": sorted(name for name, made in {**stages, **trained}.items() if made.reused),
         "seconds": dict(seconds),
     }

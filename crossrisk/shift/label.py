@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from crossrisk.metrics import MINIMUM_OF_EACH_CLASS
-from crossrisk.shift.base import Floats, check_rows
+from crossrisk.shift.base import Floats, check_rows, fit_line
 
 ILL_POSED = 20.0
 """Condition number of the confusion matrix from which no estimate is relied on: that of a score with AUC .55."""
@@ -22,6 +23,8 @@ NOTICED_Z = 1.96
 """of a bad rate: what is beyond noise, in either direction"""
 
 LabelStatus = Literal["ok", "insufficient", "ill-posed", "undefined"]
+
+PriorRule = Literal["bbse", "em"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,61 @@ def estimate_label_shift(
         observed=observed,
         z=None if observed is None else (estimate - observed) * abs(gap) / float(np.sqrt(from_source + within)),
     )
+
+
+@dataclass(frozen=True)
+class PriorEstimate:
+    """A bad rate of the target for the weights of rows."""
+
+    rule: str
+    """labels, bbse or em: where it is from"""
+    value: float | None
+    """in (0, 1); None: not to be relied on"""
+    reason: str | None
+    """why there is none"""
+
+
+def estimate_prior(rule: PriorRule, raw_source: Floats, y_source: NDArray[Any], raw_target: Floats) -> PriorEstimate:
+    """The target's bad rate under label shift from scores alone, where it can be relied on.
+
+    Args:
+        rule: "bbse" `estimate_label_shift`, or "em" `em_prior` of scores calibrated on the held-out source rows.
+        raw_source: (n,) logits of source rows that the model was not fitted on.
+        y_source: (n,) their labels.
+        raw_target: (k,) logits of target rows.
+    """
+    found = estimate_label_shift(raw_source, y_source, raw_target, np.full(len(raw_target), np.nan))
+    if found.status != "ok" or found.prior_target is None or found.prior_source is None:
+        return PriorEstimate(rule, None, f"label shift cannot be estimated from these scores: {found.status}")
+    value = found.prior_target
+    if rule == "em":
+        line = fit_line(raw_source, y_source)
+        value = em_prior(np.asarray(expit(line.logit(raw_target)), np.float64), found.prior_source)
+    if not 0.0 < value < 1.0:
+        return PriorEstimate(rule, None, f"the estimate is {value:g}: no mix of the source's bads and goods")
+    return PriorEstimate(rule, value, None)
+
+
+def em_prior(probability: Floats, prior_source: float, *, tolerance: float = 1e-9, most_rounds: int = 10_000) -> float:
+    """The target's bad rate by maximum likelihood under label shift (Saerens, Latinne, Decaestecker 2002, eq. 2.9).
+
+    Args:
+        probability: (k,) calibrated probabilities of bad of target rows under the SOURCE's bad rate, in (0, 1).
+        prior_source: that bad rate, in (0, 1).
+        tolerance: a round that changes the estimate by less is the last.
+        most_rounds: the last in any case; the likelihood rises with every round, so the last is the best.
+
+    Returns:
+        In [0, 1].
+    """
+    odds = probability / (1.0 - probability) * (1.0 - prior_source) / prior_source
+    prior = prior_source
+    for _ in range(most_rounds):
+        posterior = prior * odds / (prior * odds + 1.0 - prior)
+        before, prior = prior, float(posterior.mean())
+        if abs(prior - before) < tolerance:
+            break
+    return prior
 
 
 def midranks(reference: Floats, values: Floats) -> Floats:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crossrisk.config import Loaded
+from crossrisk.config import NETWORKS, Loaded
 from crossrisk.periods import question_of
 from crossrisk.store import Stage
 from tasks.calibrate import calibrate
@@ -21,7 +21,7 @@ from tasks.labels import mature_labels
 from tasks.leaks import check_leaks
 from tasks.split import split_populations
 from tasks.train_baselines import train_baseline
-from tasks.train_dan import train_dan
+from tasks.train_network import train_network
 from tasks.validate import validate
 
 
@@ -68,10 +68,8 @@ class Walk:
         loaded = self.encode().loaded
         encoded, plan = self["encoded"], self["plan"]
         for name in loaded.portfolio.contenders:
-            baseline = name != "dan"
-            self.trained[name] = (
-                train_baseline.fn(loaded, name, encoded, plan) if baseline else train_dan.fn(loaded, encoded, plan)
-            )
+            train = train_network if name in NETWORKS else train_baseline
+            self.trained[name] = train.fn(loaded, name, encoded, plan)
         calibrated = self.stages["calibrated"] = calibrate.fn(loaded, encoded, plan, self.trained)
         self.stages["diagnosed"] = diagnose.fn(loaded, self["rows"], encoded, plan, calibrated)
         self.stages["compared"] = compare.fn(
@@ -82,7 +80,7 @@ class Walk:
             self["split"],
             calibrated,
             self["diagnosed"],
-            self.trained.get("dan"),
+            self.trained,
             self.question,
         )
         return self

@@ -17,12 +17,12 @@ import pytest
 from builders import FLOW_TOML, loans_with_noise, portfolio
 from steps import Walk
 
-import tasks.train_dan
+import tasks.train_network
 from crossrisk.errors import TrainingError
 from crossrisk.store import Stage
 from models.child import run_worker
 from tasks.features import ENCODED
-from tasks.train_dan import train_dan
+from tasks.train_network import train_network
 
 pytestmark = pytest.mark.fault(19)
 
@@ -30,14 +30,14 @@ Spec = dict[str, Any]
 SMALL = ("lineup.contenders=['source_logistic', 'dan']", "lineup.dan.mmd_weights=[0.0]")
 LIMITED_WORKER = """
 import resource
-from models import dan_worker
+from models import deep_worker
 from models.child import serve
 
 def handle(spec, emit):
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + SPARE, used + SPARE))
-    return dan_worker.handle(spec, emit)
+    return deep_worker.handle(spec, emit)
 
 serve(handle)
 """
@@ -60,15 +60,15 @@ class Training:
         return {path: path.read_bytes() for path in self.folders.registry.rglob("*") if path.is_file()}
 
     def train(self) -> Stage:
-        return train_dan.fn(self.walk.loaded, self.walk["encoded"], self.walk["plan"])
+        return train_network.fn(self.walk.loaded, "dan", self.walk["encoded"], self.walk["plan"])
 
-    def with_spec(self, change: Callable[[Spec], Spec], module: str = "models.dan_worker") -> None:
+    def with_spec(self, change: Callable[[Spec], Spec], module: str = "models.deep_worker") -> None:
         """The child is given another spec, or is another module."""
 
         def run(_: str, spec: Mapping[str, Any], **options: Any) -> Spec:
             return run_worker(module, change(dict(spec)), **options)
 
-        self.patch.setattr(tasks.train_dan, "run_worker", run)
+        self.patch.setattr(tasks.train_network, "run_worker", run)
 
     def fails(self) -> str:
         """The message with which training fails; nothing else has happened."""
@@ -127,17 +127,17 @@ def test_a_child_killed_in_the_middle_is_named_with_its_signal_and_the_next_trai
     @contextmanager
     def killing(_: str) -> Iterator[Callable[..., None]]:
         def on_progress(*_: Any) -> None:
-            (child,) = [one for one in psutil.Process().children() if "models.dan_worker" in one.cmdline()]
+            (child,) = [one for one in psutil.Process().children() if "models.deep_worker" in one.cmdline()]
             child.send_signal(signal.SIGKILL)
             killed.append(child.pid)
 
         yield on_progress
 
     with training.patch.context() as patch:
-        patch.setattr(tasks.train_dan, "progress", killing)
+        patch.setattr(tasks.train_network, "progress", killing)
         said = training.fails()
     assert killed
-    assert "models.dan_worker was ended by SIGKILL (usually the kernel, out of memory" in said
+    assert "models.deep_worker was ended by SIGKILL (usually the kernel, out of memory" in said
     made = training.train()
     assert (made.reused, made.facts["fitted"]) == (False, True)
 

@@ -1,0 +1,330 @@
+"""The child process that trains a network of a run: `python -m models.deep_worker SPEC.json` (see `models.child`).
+
+It reads the encoded matrix, trains an ensemble for each mmd_weight of the grid, keeps the one whose AUC on the stop
+rows is highest, and writes it with the history of all. What a training is lives in `models.deep`.
+
+The spec:
+    name: of the contender, e.g. "dan"
+    matrix: Parquet with id, population, part, label (Int8, null = unknown) and the float32 features
+    columns: names of the features, in the plan's order
+    parts: {"source_fit": [...], "target_fit": [...], "stop": [...], "held_out": [...]}, the values of `part` that each
+        role takes; of the stop rows those with a known label: the others can say nothing of an AUC; held_out: source
+        rows from which the target's bad rate is estimated, where that is asked for
+    preset: of `models.deep.presets`
+    overrides: fields of `DeepSpec` in the place of the preset's; `kernels` and `fine_tuning` are tables of their own
+    mmd_weights, seeds: the grid; the article trains one network, of the first seed, at weight 1
+    target_prior: bad rate of the target, or null
+    prior_rule: "bbse" or "em", by which it is estimated where it is null, from the network that adapts nothing; null:
+        not at all, and rows are not weighted by it
+    start: folder of an earlier contender that fine_tuned starts from, or null
+    out: an existing folder; receives model.json, arrays.npz and history.json, and (all but the article) the folder
+        `source_only` with the ensembles `alone` (source labels only) and `chosen`: what the guardrail compares
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+import tensorflow as tf
+
+from crossrisk.errors import InputError, TrainingError
+from crossrisk.metrics import auc_value
+from crossrisk.shift.label import PriorEstimate, PriorRule, estimate_prior
+from models.child import Emit, Json, serve
+from models.deep.evaluation import TrainedNetwork
+from models.deep.loop import OnProgress
+from models.deep.presets import PRESETS
+from models.deep.spec import DeepSpec, FineTuning, Labels, TrainingSet
+from models.deep.trainer import train_ensemble
+from models.fitted import Contender, Matrix, Network, load_contender, save_contender
+from models.kernel_family import KernelFamily
+
+SOURCE_ONLY = "source_only"
+
+THREADS = 2
+"""Matrices this small gain nothing from more (measured: no less time, more CPU), the baselines train beside it, and a
+fixed number keeps the order of float32 sums the same on machines of other sizes."""
+
+SECONDS_BETWEEN_EVENTS = 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The ensemble of one mmd_weight."""
+
+    mmd_weight: float
+    network: Network
+    trained: list[TrainedNetwork]
+    """one training a seed"""
+    stop_auc: float
+    """AUC of the ensemble on the stop rows"""
+
+
+def handle(spec: Json, emit: Emit) -> Json:
+    """Train, choose, save; the chosen mmd_weight, its AUC on the stop rows, how many these are and how many left out,
+    the target's bad rate that rows were weighted to and where it is from.
+
+    Raises:
+        InputError: where the spec names a field that does not exist, or the matrix lacks rows or columns.
+        TrainingError: where a training diverges or its rows are too few.
+    """
+    settings = preset_with_overrides(spec["preset"], spec["overrides"])
+    rows = read_rows(Path(spec["matrix"]), spec["columns"], spec["parts"])
+    training_set = rows.training_set(spec["target_prior"])
+    is_article = spec["preset"] == "article"
+    mmd_weights = (settings.mmd_weight,) if is_article else sorted(spec["mmd_weights"])
+    seeds = spec["seeds"][:1] if is_article else spec["seeds"]
+    start = load_start(spec.get("start"))
+    prior = PriorEstimate("labels", spec["target_prior"], None)
+    candidates: list[Candidate] = []
+    for weight, on_progress, message in Progress(emit, time.monotonic).over(mmd_weights):
+        one = train_one(replace(settings, mmd_weight=weight), training_set, seeds, on_progress, message, start)
+        candidates.append(one)
+        if weight == 0.0 and spec["target_prior"] is None and spec["prior_rule"] is not None:
+            prior = rows.estimate_prior(spec["prior_rule"], one.network)
+            training_set = replace(training_set, target_prior=prior.value)
+    chosen = choose(candidates)
+    out = Path(spec["out"])
+    save_contender(Contender(name=spec["name"], form=chosen.network), out)
+    if not is_article:
+        save_source_only(settings, training_set, chosen, out / SOURCE_ONLY)
+    document = history_document(settings, candidates, chosen, prior)
+    (out / "history.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return {
+        "name": spec["name"],
+        "mmd_weight": chosen.mmd_weight,
+        "stop_auc": chosen.stop_auc,
+        "stop_rows": len(training_set.y_stop),
+        "stop_rows_unknown": training_set.stop_unknown,
+        "target_prior": prior.value,
+        "prior_from": prior.rule,
+    }
+
+
+def save_source_only(settings: DeepSpec, training_set: TrainingSet, chosen: Candidate, folder: Path) -> None:
+    """Train the same seeds on source labels alone, without adaptation, and save that ensemble beside the chosen one."""
+    alone = replace(settings, method="source_only", mmd_weight=0.0, use_target_labels=False)
+    network, _ = train_ensemble(alone, training_set, [one.seed for one in chosen.trained])
+    for name, form in (("alone", network), ("chosen", chosen.network)):
+        (folder / name).mkdir(parents=True)
+        save_contender(Contender(name=name, form=form), folder / name)
+
+
+def load_start(folder: str | None) -> Network | None:
+    """The ensemble to start from. Raises InputError where the folder holds another form."""
+    if folder is None:
+        return None
+    form = load_contender(Path(folder)).form
+    if not isinstance(form, Network):
+        raise InputError(f"{folder}: expected a network to start from, found {type(form).__name__}")
+    return form
+
+
+def preset_with_overrides(preset: str, overrides: Mapping[str, Any]) -> DeepSpec:
+    """The named preset with some fields replaced. Raises InputError on a name or value that it does not know."""
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; expected one of {sorted(PRESETS)}")
+    try:
+        return _replaced(PRESETS[preset], overrides)
+    except ValueError as error:
+        raise InputError(f"preset {preset!r} with {dict(overrides)}: {error}") from error
+
+
+Settings = TypeVar("Settings", DeepSpec, KernelFamily, FineTuning)
+
+
+def _replaced(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    known = [field.name for field in fields(settings)]
+    values: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            raise InputError(
+                f"unknown training option {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+            )
+        if isinstance(value, Mapping):
+            values[name] = _replaced(getattr(settings, name), value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return replace(settings, **values)
+
+
+@dataclass(frozen=True)
+class RoleRows:
+    """The rows of each role, encoded; labels NaN where unknown."""
+
+    source_fit: tuple[Matrix, Labels]
+    target_fit: tuple[Matrix, Labels]
+    stop: tuple[Matrix, Labels]
+    """those with a known label"""
+    stop_unknown: int
+    """how many had none"""
+    held_out: tuple[Matrix, Labels] | None
+    """labelled source rows that are not trained on"""
+    where: str
+
+    def training_set(self, target_prior: float | None) -> TrainingSet:
+        """What is trained on. Raises InputError where it does not fit together."""
+        try:
+            return TrainingSet(
+                *self.source_fit, *self.target_fit, *self.stop, target_prior, stop_unknown=self.stop_unknown
+            )
+        except ValueError as error:
+            raise InputError(f"{self.where}: {error}") from error
+
+    def estimate_prior(self, rule: PriorRule, network: Network) -> PriorEstimate:
+        """The target's bad rate, from what a network that adapts nothing says of it; no target label is read."""
+        if self.held_out is None:
+            return PriorEstimate(rule, None, "no source rows were held out")
+        x, y = self.held_out
+        return estimate_prior(rule, network.raw_logit(x), y, network.raw_logit(self.target_fit[0]))
+
+
+def read_rows(matrix: Path, columns: Sequence[str], parts: Mapping[str, Sequence[str]]) -> RoleRows:
+    """The rows of the roles; of the stop rows those with a known label.
+
+    Raises:
+        InputError: a column is missing, a role is empty or unfit, or the stop rows lack a class.
+    """
+    shared = set(parts["stop"]) & {*parts["source_fit"], *parts["target_fit"]}
+    if shared:
+        raise InputError(f"parts {sorted(shared)} both train and decide the stop; a row does one of the two")
+    lazy = pl.scan_parquet(matrix)
+    wanted = ("population", "id", "part", "label", *columns)
+    present = lazy.collect_schema().names()
+    missing = sorted(set(wanted) - set(present))
+    if missing:
+        raise InputError(f"{matrix}: {len(missing)} of {len(wanted)} columns are missing, first {missing[0]!r}")
+    used = [name for role in parts.values() for name in role]
+    # one order of rows whatever wrote the file: the shuffles are drawn by position
+    frame = lazy.select(wanted).filter(pl.col("part").is_in(used)).sort("population", "id").collect()
+    source_fit, target_fit, stop = (
+        _role(frame, columns, parts[role], matrix) for role in ("source_fit", "target_fit", "stop")
+    )
+    known = ~np.isnan(stop[1])
+    _require_both_classes(stop[1][known], int((~known).sum()), parts["stop"], matrix)
+    held_out = None
+    if parts.get("held_out") and not frame.filter(pl.col("part").is_in(parts["held_out"])).is_empty():
+        x, y = _role(frame, columns, parts["held_out"], matrix)
+        held_out = x[~np.isnan(y)], y[~np.isnan(y)]
+    return RoleRows(
+        source_fit, target_fit, (stop[0][known], stop[1][known]), int((~known).sum()), held_out, str(matrix)
+    )
+
+
+def train_one(
+    settings: DeepSpec,
+    training_set: TrainingSet,
+    seeds: Sequence[int],
+    on_progress: OnProgress,
+    message: str,
+    start: Network | None,
+) -> Candidate:
+    """The ensemble of one mmd_weight. Raises TrainingError where it diverges or its rows are too few."""
+    try:
+        network, trained = train_ensemble(settings, training_set, seeds, on_progress, start=start)
+    except ValueError as error:  # the library's guards; here they are facts about this run's rows
+        raise TrainingError(f"{message}: {error}") from error
+    return Candidate(settings.mmd_weight, network, trained, _stop_auc(network, training_set, message))
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate of the highest AUC on the stop rows; on a tie the smallest mmd_weight, which borrows least."""
+    return max(candidates, key=lambda candidate: (candidate.stop_auc, -candidate.mmd_weight))
+
+
+def history_document(
+    settings: DeepSpec, candidates: Sequence[Candidate], chosen: Candidate, prior: PriorEstimate
+) -> Json:
+    """What `history.json` holds: the method, every weight and seed, and the choice."""
+    return {
+        "schema_version": 2,
+        "method": settings.method,
+        "layers": list(settings.aligned),
+        "target_prior": {"value": prior.value, "from": prior.rule, "reason": prior.reason},
+        "chosen_mmd_weight": chosen.mmd_weight,
+        "candidates": [
+            {
+                "mmd_weight": candidate.mmd_weight,
+                "stop_auc": candidate.stop_auc,
+                "trainings": [_training_document(one) for one in candidate.trained],
+            }
+            for candidate in candidates
+        ],
+    }
+
+
+class Progress:
+    """Passes progress on as events, at most one each `SECONDS_BETWEEN_EVENTS` and always the last."""
+
+    def __init__(self, emit: Emit, clock: Callable[[], float]) -> None:
+        self._emit, self._clock = emit, clock
+        self._next = -np.inf
+
+    def over(self, mmd_weights: Sequence[float]) -> Iterator[tuple[float, OnProgress, str]]:
+        """Each weight with its callback, and what is said of it."""
+        for position, weight in enumerate(mmd_weights):
+            message = f"mmd_weight {weight:g} ({position + 1} of {len(mmd_weights)})"
+            yield weight, self.part(position, len(mmd_weights), message), message
+
+    def part(self, position: int, parts: int, message: str) -> OnProgress:
+        """The callback of one of several equal parts."""
+
+        def on_progress(done: int, total: int) -> None:
+            is_last = position == parts - 1 and done == total
+            now = self._clock()
+            if is_last or now >= self._next:
+                self._next = now + SECONDS_BETWEEN_EVENTS
+                overall = {"done": position * total + done, "total": parts * total}
+                self._emit({"event": "progress", **overall, "message": message})
+
+        return on_progress
+
+
+def _role(frame: pl.DataFrame, columns: Sequence[str], parts: Sequence[str], matrix: Path) -> tuple[Matrix, Labels]:
+    rows = frame.filter(pl.col("part").is_in(list(parts)))
+    if rows.is_empty():
+        raise InputError(f"{matrix}: no row has a part among {list(parts)}; check the split's manifest")
+    x = rows.select(pl.col(columns).cast(pl.Float32)).to_numpy()
+    return np.ascontiguousarray(x), rows["label"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+
+
+def _require_both_classes(known: Labels, unknown: int, parts: Sequence[str], matrix: Path) -> None:
+    bads, goods = int((known == 1).sum()), int((known == 0).sum())
+    if not (bads and goods):
+        raise InputError(
+            f"{matrix}: the stop is decided by the AUC on {' and '.join(parts)}, which needs at least 1 bad and 1 good "
+            f"with a known label; found {bads} bads, {goods} goods and {unknown} rows without one. Take a later as_of, "
+            "so that more labels are known, or more months or a larger share for this part (split.*); or leave dan out "
+            "of lineup.contenders"
+        )
+
+
+def _stop_auc(network: Network, training_set: TrainingSet, message: str) -> float:
+    if not all(np.isfinite(layer).all() for layer in (*network.weights, *network.biases)):
+        raise TrainingError(f"{message}: expected finite weights, got NaN or infinity; lower learning_rate")
+    return auc_value(training_set.y_stop, network.raw_logit(training_set.x_stop))
+
+
+def _training_document(one: TrainedNetwork) -> Json:
+    return {
+        "seed": one.seed,
+        "best_step": one.best_step,
+        "stopped_step": one.stopped_step,
+        "stop_reason": one.stop_reason,
+        "history": one.history,
+    }
+
+
+if __name__ == "__main__":
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.experimental.enable_op_determinism()  # same inputs, same weights: a version's identity rests on them
+    serve(handle)
