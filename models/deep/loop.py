@@ -81,7 +81,7 @@ def train_stack(
         raise ValueError("an ensemble needs at least one seed, got none")
     check_rows(spec, training_set)
     draws = [Draws.spawn(seed) for seed in seeds]
-    program = _Program(spec, training_set, draws, start, layer_rates)
+    program = Program(spec, training_set, draws, start, layer_rates)
     evaluation = Evaluation(spec, training_set, program.network, seeds, [one.diagnosis for one in draws])
     planned = planned_steps(spec, len(training_set.x_s), len(training_set.x_t))
     batches = itertools.islice(_batches(spec, training_set, draws), planned)
@@ -118,7 +118,7 @@ class Draws:
         return Draws(*np.random.SeedSequence(seed).generate_state(6).tolist())
 
 
-class _Program:
+class Program:
     """The stack with its rows on the device, and the step as a graph."""
 
     def __init__(
@@ -202,12 +202,15 @@ class _Program:
     def forward(self, rows_s: tf.Tensor, rows_t: tf.Tensor, step: tf.Tensor) -> Batch:
         """Both populations' rows (S, n) through the network, with dropout."""
         return Batch(
-            source=self.network.activations(tf.gather(self.x_s, rows_s), Noise(self.source_noise, step)),
-            target=self.network.activations(tf.gather(self.x_t, rows_t), Noise(self.target_noise, step)),
+            source=self.network.activations(tf.gather(self.x_s, rows_s), self._noise(self.source_noise, step)),
+            target=self.network.activations(tf.gather(self.x_t, rows_t), self._noise(self.target_noise, step)),
             y_s=tf.gather(self.y_s, rows_s),
             y_t=tf.gather(self.y_t, rows_t),
             known_t=tf.gather(self.known_t, rows_t),
         )
+
+    def _noise(self, seeds: tf.Tensor, step: tf.Tensor) -> Noise | None:
+        return Noise(seeds, step, self.spec.hidden) if self.spec.dropout > 0.0 else None
 
     def classification_loss(self, batch: Batch) -> tf.Tensor:
         """Mean cross-entropy (S,) of the source rows, plus that of the target rows whose label may be used, plus L2."""
