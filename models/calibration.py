@@ -20,6 +20,9 @@ MIN_BADS_FOR_INTERCEPT = 10
 SLOPE_BOUNDS = (0.2, 3.0)
 """A slope outside says that the ranking is not to be trusted, and would turn it round or blow it up."""
 
+_ADAPTED = ("dan", "ddc", "deep_coral", "dann", "dsan")
+"""networks whose loss is the source's cross-entropy and, where target labels are used, the target's beside it"""
+
 
 def prior_shift(prior_target: float, prior_fitted: float) -> float:
     """logit(prior_target) - logit(prior_fitted): what a change of the bad rate alone adds to every log odds.
@@ -27,6 +30,23 @@ def prior_shift(prior_target: float, prior_fitted: float) -> float:
     Elkan 2001, theorem 2. Priors in (0, 1).
     """
     return math.log(prior_target / (1 - prior_target)) - math.log(prior_fitted / (1 - prior_fitted))
+
+
+def prior_shift_of(name: str, *, source_rate: float, target_rate: float, used_target_labels: bool) -> float:
+    """What the raw logit of a contender needs for its loss having seen another bad rate than the target's.
+
+    Args:
+        name: of the contender: source_*, an adapted network, or any other, whose loss ends on the target's rate.
+        source_rate: bad rate of source_fit, in (0, 1).
+        target_rate: bad rate of the labelled rows of target_fit, in (0, 1).
+        used_target_labels: whether an adapted network was fitted on target labels too.
+    """
+    if name.startswith("source_"):
+        return prior_shift(target_rate, source_rate)
+    if name in _ADAPTED:
+        # two cross-entropies of weight 1
+        return prior_shift(target_rate, (source_rate + target_rate) / 2 if used_target_labels else source_rate)
+    return 0.0
 
 
 def fit_calibration(raw: Floats, label: NDArray[np.int8], *, shift: float) -> Calibration:
