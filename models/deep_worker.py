@@ -106,6 +106,7 @@ def handle(spec: Json, emit: Emit) -> Json:
         "stop_rows_unknown": training_set.stop_unknown,
         "target_prior": prior.value,
         "prior_from": prior.rule,
+        "target_label_weight": settings.target_label_weight if settings.use_target_labels else 0.0,
     }
 
 

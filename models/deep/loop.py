@@ -217,7 +217,8 @@ class Program:
         loss = tf.reduce_mean(_cross_entropy(batch.y_s, batch.source[LOGITS]), axis=-1)
         if self.spec.use_target_labels:
             losses = batch.known_t * _cross_entropy(batch.y_t, batch.target[LOGITS])
-            loss += tf.reduce_sum(losses, -1) / tf.maximum(tf.reduce_sum(batch.known_t, -1), 1.0)
+            mean = tf.reduce_sum(losses, -1) / tf.maximum(tf.reduce_sum(batch.known_t, -1), 1.0)
+            loss += self.spec.target_label_weight * mean
         if self.spec.l2_scale > 0.0:
             squares = [tf.reduce_sum(tf.square(layer.kernel), (-2, -1)) for layer in self.network.hidden_layers]
             loss += self.spec.l2_scale * 0.5 * tf.add_n(squares)

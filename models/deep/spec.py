@@ -115,6 +115,9 @@ class DeepSpec(NetworkSpec):
     else by the network's own probability"""
     use_target_labels: bool
     """add the cross-entropy of the batch's target rows with a known label; False: y_t is never read"""
+    target_label_weight: float = 1.0
+    """factor on that cross-entropy; the source's counts 1. A few hundred target rows come round many times while the
+    source's are seen once: at 1 each of them counts as much as dozens of source rows"""
     evaluate_every: int
     """steps between two evaluations of AUC and KS on the stop rows"""
     patience: int
@@ -133,8 +136,9 @@ class DeepSpec(NetworkSpec):
         for name in ("batch_size", "evaluate_every", "patience", "warm_up_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.mmd_weight < 0.0:
-            raise ValueError(f"mmd_weight must not be negative, got {self.mmd_weight}")
+        for name in ("mmd_weight", "target_label_weight"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.layers or len(set(self.aligned)) < len(self.layers):
             raise ValueError(f"layers must name what is aligned, each once, got {self.layers}")
         for name in self.aligned:
