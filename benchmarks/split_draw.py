@@ -28,6 +28,7 @@ from crossrisk.shift import (
     support_of,
 )
 from models.calibration import fit_calibration, prior_shift_of
+from models.deep.steps import target_loss_weight
 from models.fitted import Floats, Matrix, sigmoid
 from models.shallow.domain import tell_apart
 from tasks.compare import choose_challenger
@@ -73,7 +74,7 @@ def _calibrate(name: str, raw_logit: Callable[[Matrix], Floats], encoded: Encode
         fitted_as,
         source_rate=encoded.rate(SOURCE_FIT),
         target_rate=encoded.rate(TARGET_FIT),
-        target_weight=PRESETS[fitted_as].target_label_weight if fitted_as in ADAPTERS else 0.0,
+        target_weight=target_loss_weight(PRESETS[fitted_as], encoded.training_set) if fitted_as in ADAPTERS else 0.0,
     )
     calibration = fit_calibration(raw_logit(x), label, shift=shift)
     return lambda rows: sigmoid(calibration.intercept + calibration.slope * raw_logit(rows))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import polars as pl
@@ -52,6 +52,23 @@ class Encoded:
         """The rows of the parts whose label may be seen, with it."""
         rows = self.drawn.labelled(*parts)
         return self.x[rows], self.drawn.label[rows].astype(np.int8)
+
+    @cached_property
+    def training_set(self) -> TrainingSet:
+        """The three roles as `tasks.train_network` gives them."""
+        target = self.drawn.of(TARGET_FIT)
+        x_select, y_select = self.labelled(TARGET_SELECT)
+        x_stop, y_stop = (x_select, y_select) if y_select.sum() >= MIN_BADS_TO_STOP else self.labelled(SOURCE_STOP)
+        x_source, y_source = self.labelled(SOURCE_FIT)
+        return TrainingSet(
+            x_source,
+            y_source.astype(np.float32),
+            self.x[target],
+            self.drawn.label[target].astype(np.float32),
+            x_stop,
+            y_stop.astype(np.float32),
+            target_prior=self.rate(TARGET_FIT),
+        )
 
     def rate(self, part: str) -> float:
         """Share of bads among the known labels of a part."""
@@ -135,7 +152,7 @@ def _fit_shallow(encoded: Encoded, settings: Settings, seed: int, fits: _Fits) -
 def _fit_networks(encoded: Encoded, settings: Settings, first_seed: int, fits: _Fits) -> dict[str, float]:
     """Fit the networks, and every candidate of an adapter; the chosen mmd_weight of each adapter."""
     networks = [name for name in settings.contenders if name in NETWORKS]
-    training_set = _training_set(encoded)
+    training_set = encoded.training_set
     # the source's own network takes nothing from the target, its stop included
     x_home, y_home = encoded.labelled(SOURCE_STOP)
     at_home = replace(training_set, x_stop=x_home, y_stop=y_home.astype(np.float32))
@@ -164,21 +181,3 @@ def _best(candidates: Sequence[Form], training_set: TrainingSet) -> int:
     """Which ranks the stop rows best; on a tie the first, which borrows least."""
     x, label = training_set.x_stop, training_set.y_stop
     return int(np.argmax([auc_value(label, candidate.raw_logit(x)) for candidate in candidates]))
-
-
-def _training_set(encoded: Encoded) -> TrainingSet:
-    """The three roles as `tasks.train_network` gives them."""
-    drawn = encoded.drawn
-    target = drawn.of(TARGET_FIT)
-    x_select, y_select = encoded.labelled(TARGET_SELECT)
-    x_stop, y_stop = (x_select, y_select) if y_select.sum() >= MIN_BADS_TO_STOP else encoded.labelled(SOURCE_STOP)
-    x_source, y_source = encoded.labelled(SOURCE_FIT)
-    return TrainingSet(
-        x_source,
-        y_source.astype(np.float32),
-        encoded.x[target],
-        drawn.label[target].astype(np.float32),
-        x_stop,
-        y_stop.astype(np.float32),
-        target_prior=encoded.rate(TARGET_FIT),
-    )

@@ -43,6 +43,7 @@ from models.deep.evaluation import TrainedNetwork
 from models.deep.loop import OnProgress
 from models.deep.presets import PRESETS
 from models.deep.spec import DeepSpec, FineTuning, Labels, TrainingSet
+from models.deep.steps import target_loss_weight
 from models.deep.trainer import train_ensemble
 from models.fitted import Contender, Matrix, Network, load_contender, save_contender
 from models.kernel_family import KernelFamily
@@ -106,7 +107,7 @@ def handle(spec: Json, emit: Emit) -> Json:
         "stop_rows_unknown": training_set.stop_unknown,
         "target_prior": prior.value,
         "prior_from": prior.rule,
-        "target_label_weight": settings.target_label_weight if settings.use_target_labels else 0.0,
+        "target_loss_weight": target_loss_weight(settings, training_set),
     }
 
 

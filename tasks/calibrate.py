@@ -81,5 +81,5 @@ def _prior_shift(name: str, rows: Part, made: Stage) -> float:
         name,
         source_rate=bad_rates[SOURCE_FIT],
         target_rate=bad_rates[TARGET_FIT],
-        target_weight=made.facts.get("target_label_weight", 0.0),
+        target_weight=made.facts.get("target_loss_weight", 0.0),
     )

@@ -29,7 +29,7 @@ from models.deep.perceptron import Noise, StackedDense, StackedPerceptron
 from models.deep.schedules import scheduled
 from models.deep.source_only import SourceOnly
 from models.deep.spec import LOGITS, DeepSpec, TrainingSet
-from models.deep.steps import Rows, check_rows, planned_steps, row_stream
+from models.deep.steps import Rows, check_rows, planned_steps, row_stream, target_loss_weight
 from models.fitted import Network
 
 OnProgress = Callable[[int, int], None]
@@ -144,6 +144,7 @@ class Program:
         self.x_s, self.y_s, self.x_t = (_tensor(getattr(training_set, name)) for name in ("x_s", "y_s", "x_t"))
         known = np.isfinite(training_set.y_t) & spec.use_target_labels
         self.known_t, self.y_t = _tensor(known), _tensor(np.where(known, training_set.y_t, 0.0))
+        self.target_weight = target_loss_weight(spec, training_set)
         self.columns: tuple[str, ...] = ()
         self._blocks: dict[tuple[int, int], Any] = {}
 
@@ -218,7 +219,7 @@ class Program:
         if self.spec.use_target_labels:
             losses = batch.known_t * _cross_entropy(batch.y_t, batch.target[LOGITS])
             mean = tf.reduce_sum(losses, -1) / tf.maximum(tf.reduce_sum(batch.known_t, -1), 1.0)
-            loss += self.spec.target_label_weight * mean
+            loss += self.target_weight * mean
         if self.spec.l2_scale > 0.0:
             squares = [tf.reduce_sum(tf.square(layer.kernel), (-2, -1)) for layer in self.network.hidden_layers]
             loss += self.spec.l2_scale * 0.5 * tf.add_n(squares)

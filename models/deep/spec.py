@@ -115,9 +115,9 @@ class DeepSpec(NetworkSpec):
     else by the network's own probability"""
     use_target_labels: bool
     """add the cross-entropy of the batch's target rows with a known label; False: y_t is never read"""
-    target_label_weight: float = 1.0
-    """factor on that cross-entropy; the source's counts 1. A few hundred target rows come round many times while the
-    source's are seen once: at 1 each of them counts as much as dozens of source rows"""
+    target_row_weight: float = 3.0
+    """how many source rows a target row with a known label counts as in the classification loss. Batches of equal size
+    alone would make it dozens where target labels are few, and a network of a hundred bads learns them by heart"""
     evaluate_every: int
     """steps between two evaluations of AUC and KS on the stop rows"""
     patience: int
@@ -136,7 +136,7 @@ class DeepSpec(NetworkSpec):
         for name in ("batch_size", "evaluate_every", "patience", "warm_up_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("mmd_weight", "target_label_weight"):
+        for name in ("mmd_weight", "target_row_weight"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.layers or len(set(self.aligned)) < len(self.layers):
@@ -175,6 +175,11 @@ class TrainingSet:
     """bad rate of the target, for the label-shift weights; None: not known, no weights"""
     stop_unknown: int = 0
     """further rows that were to decide the stop and have no known label: left out"""
+
+    @property
+    def known_target_rows(self) -> int:
+        """Target rows with a known label."""
+        return int(np.isfinite(self.y_t).sum())
 
     def __post_init__(self) -> None:
         for name in ("s", "t", "stop"):

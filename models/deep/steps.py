@@ -37,6 +37,16 @@ def planned_steps(spec: DeepSpec, n_s: int, n_t: int) -> int:
     return int(min(steps))
 
 
+def target_loss_weight(spec: DeepSpec, training_set: TrainingSet) -> float:
+    """Factor on the mean cross-entropy of the labelled target rows, the source's being 1; 0 where none is used.
+
+    A row of n_t counts w / n_t and one of the source 1 / n_s: their ratio is target_row_weight.
+    """
+    if not spec.use_target_labels:
+        return 0.0
+    return spec.target_row_weight * training_set.known_target_rows / len(training_set.x_s)
+
+
 def row_stream(rows: int, spec: DeepSpec, rng: np.random.Generator) -> Iterator[Rows]:
     """Row numbers of one population, batch by batch, reshuffled every epoch; endless where spec.epochs is None."""
     size = min(spec.batch_size, rows)
