@@ -274,13 +274,24 @@ def main() -> None:
 
 
 def _table(shift: Shift, rows: Sequence[Row]) -> Table:
+    best, level = rows[0].best_auc, rows[0].level
     table = Table(
-        title=f"{shift} shift: best AUC {rows[0].best_auc:.3f}, no-shift level of MMD² about {rows[0].level:.4f}"
+        title=f"{shift} shift: best AUC {best:.3f}; without a shift MMD² stays below {level:.4f}",
+        caption="gain over source_network; class distance: of the source's goods and bads, as a share of its own",
     )
-    for heading in ("method", "target AUC", "less source_network's (95%)", "verdict"):
-        table.add_column(heading, justify="left" if heading in ("method", "verdict") else "right")
-    for heading in ("source AUC", "MMD²", "at the same bad rate", "no-shift level?", "goods from bads", "classes"):
-        table.add_column(heading, justify="right")
+    for heading in (
+        "method",
+        "target AUC",
+        "gain (95%)",
+        "verdict",
+        "source AUC",
+        "MMD²",
+        "at one bad rate",
+        "no shift",
+    ):
+        table.add_column(heading, justify="left" if heading in ("method", "verdict") else "right", no_wrap=True)
+    for heading in ("class distance", "classes"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         is_base = row.method == SOURCE_ONLY
         table.add_row(
