@@ -122,6 +122,9 @@ class DeepSpec(NetworkSpec):
     """steps between two evaluations of AUC and KS on the stop rows"""
     patience: int
     """evaluations in the window of the early stop, see `models.deep.steps.is_window_without_gain`"""
+    checkpoint: Literal["best", "last"] = "best"
+    """whose weights are kept: those of the evaluation that ranks the stop rows best, or of the last one, without an
+    early stop: where the stop rows are the source's they rank best before an alignment that grows has begun to act"""
     logs_no_shift_band: bool
     """at evaluations, also log the unbiased MMD of every aligned layer, and how large it is between batches that share
     a distribution"""

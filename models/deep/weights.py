@@ -63,7 +63,7 @@ def row_weights(
     that of the source rows drawn to be a half.
     """
     if rule == "class_conditional":
-        return class_weights(batch.y_s, batch.bad_t(), 0.5 if prior_target is None else prior_target)
+        return class_weights(batch.y_s, batch.bad_t(prior_target), 0.5 if prior_target is None else prior_target)
     if rule == "label_shift" and prior_target is not None:
         return label_shift_weights(batch.y_s, prior_target), None
     return None, None
