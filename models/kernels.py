@@ -53,8 +53,11 @@ def centre_of(x_s: tf.Tensor, x_t: tf.Tensor, family: KernelFamily) -> tf.Tensor
     """The bandwidth (...) of the family's rule for CENTRED rows (..., n_s, d) and (..., n_t, d); above 0."""
     if family.sigma is not None:
         return tf.fill(tf.shape(x_s)[:-2], tf.constant(family.sigma, x_s.dtype))
-    rule = median_squared_distance if family.bandwidth == "median" else mean_squared_distance
-    return rule(x_s, x_t) + BANDWIDTH_FLOOR
+    centre = mean_squared_distance(x_s, x_t)
+    if family.bandwidth == "median":  # 0 where most rows coincide (dead units): kernels of width 0 have no gradient
+        median = median_squared_distance(x_s, x_t)
+        centre = tf.where(median > 0.0, median, centre)
+    return centre + BANDWIDTH_FLOOR
 
 
 def mean_squared_distance(x_s: tf.Tensor, x_t: tf.Tensor) -> tf.Tensor:
