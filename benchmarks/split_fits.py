@@ -7,7 +7,7 @@ without alignment is the same for all adapters and trained once. What becomes of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -21,14 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from crossrisk.config import Portfolio
 from crossrisk.features import encoding_expressions, fit_plan
-from crossrisk.metrics import auc_value
 from models.deep.spec import DeepSpec, TrainingSet
+from models.deep.steps import choose_weight
 from models.deep.trainer import train_ensemble
 from models.fitted import Contender, Floats, Matrix, Network
 from models.lineup import TrainingRows, fit_baseline
 from models.shallow.trees import ForestSettings
 from tasks.split import SOURCE_FIT, SOURCE_STOP, TARGET_FIT, TARGET_SELECT
-from tasks.train_network import MIN_BADS_TO_STOP
+from tasks.train_network import MIN_BADS_TO_CHOOSE, MIN_BADS_TO_STOP
 
 THREADS = 2
 
@@ -57,8 +57,7 @@ class Encoded:
     def training_set(self) -> TrainingSet:
         """The three roles as `tasks.train_network` gives them."""
         target = self.drawn.of(TARGET_FIT)
-        x_select, y_select = self.labelled(TARGET_SELECT)
-        x_stop, y_stop = (x_select, y_select) if y_select.sum() >= MIN_BADS_TO_STOP else self.labelled(SOURCE_STOP)
+        x_stop, y_stop = self.deciding(MIN_BADS_TO_STOP)
         x_source, y_source = self.labelled(SOURCE_FIT)
         return TrainingSet(
             x_source,
@@ -69,6 +68,11 @@ class Encoded:
             y_stop.astype(np.float32),
             target_prior=self.rate(TARGET_FIT),
         )
+
+    def deciding(self, least_bads: int) -> tuple[Matrix, NDArray[np.int8]]:
+        """The rows of target_select where they have so many bads, else of source_stop."""
+        x, y = self.labelled(TARGET_SELECT)
+        return (x, y) if y.sum() >= least_bads else self.labelled(SOURCE_STOP)
 
     def rate(self, part: str) -> float:
         """Share of bads among the known labels of a part."""
@@ -155,6 +159,7 @@ def _fit_networks(encoded: Encoded, settings: Settings, first_seed: int, fits: _
     training_set = encoded.training_set
     # the source's own network takes nothing from the target, its stop included
     x_home, y_home = encoded.labelled(SOURCE_STOP)
+    x_choose, y_choose = encoded.deciding(MIN_BADS_TO_CHOOSE)
     at_home = replace(training_set, x_stop=x_home, y_stop=y_home.astype(np.float32))
     seeds = range(first_seed, first_seed + settings.networks)
 
@@ -172,12 +177,6 @@ def _fit_networks(encoded: Encoded, settings: Settings, first_seed: int, fits: _
             train(plain, settings.spec(name, mmd_weight=0.0, method="source_only"))
         aligned = [train(at_weight(name, w), settings.spec(name, mmd_weight=w)) for w in grid[1:]]
         candidates = [fits.forms[plain], *aligned]
-        place = _best(candidates, training_set)
+        place = choose_weight([one.raw_logit(x_choose) for one in candidates], y_choose.astype(np.float64))
         fits.forms[name], weights[name] = candidates[place], grid[place]
     return weights
-
-
-def _best(candidates: Sequence[Form], training_set: TrainingSet) -> int:
-    """Which ranks the stop rows best; on a tie the first, which borrows least."""
-    x, label = training_set.x_stop, training_set.y_stop
-    return int(np.argmax([auc_value(label, candidate.raw_logit(x)) for candidate in candidates]))

@@ -1,4 +1,7 @@
-"""The rules of a training that are not its mathematics: batches, checkpoint, early stop. Pure, no TensorFlow."""
+"""The rules of a training that are not its mathematics: batches, checkpoint, early stop, the choice of a weight.
+
+Pure, no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deep.spec import DeepSpec, TrainingSet
+from crossrisk.metrics import auc_value, paired_test
+from models.deep.spec import DeepSpec, Labels, TrainingSet
+from models.fitted import Floats
 
 Rows = NDArray[np.int32]
 
@@ -25,6 +30,25 @@ def is_new_best(values: Sequence[float]) -> bool:
 def is_window_without_gain(values: Sequence[float], window: int) -> bool:
     """Whether training stops: the best of the last `window` values does not exceed the best before them."""
     return len(values) > window and max(values[-window:]) <= max(values[:-window])
+
+
+def choose_weight(logits: Sequence[Floats], label: Labels) -> int:
+    """Position of the smallest mmd_weight that the rows which choose cannot tell from the one that ranks them best.
+
+    Not told apart: within one standard error of the paired difference of AUCs (the rule of one standard error, Breiman
+    et al. 1984, section 3.4.3; DeLong's standard error). The highest of three AUCs of a few dozen bads is mostly luck,
+    and alignment that is chosen by luck costs AUC on real splits (docs/benchmarks.md).
+
+    Args:
+        logits: (n,) of the rows that choose, one array a weight, weights ascending.
+        label: (n,) 0 or 1, both present.
+    """
+    best = max(logits, key=lambda own: auc_value(label, own))
+    for place, own in enumerate(logits):
+        test = paired_test(label, best, own)
+        if test.standard_error is None or test.difference is None or test.difference <= test.standard_error:
+            return place
+    raise AssertionError("the best is within one standard error of itself")
 
 
 def planned_steps(spec: DeepSpec, n_s: int, n_t: int) -> int:

@@ -22,20 +22,21 @@ def test_the_prior_shift_is_the_difference_of_log_odds():
 
 
 @pytest.mark.parametrize(
-    ("name", "used_target_labels", "seen"),
+    ("name", "target_weight", "seen"),
     [
-        ("source_logistic", False, 0.1),
-        ("source_network", False, 0.1),
-        ("dan", False, 0.1),
-        ("dann", True, 0.15),
-        ("stacked", True, 0.2),
-        ("fine_tuned", True, 0.2),
-        ("pooled_boosted", True, 0.2),
-        ("target_logistic", True, 0.2),
+        ("source_logistic", 0.0, 0.1),
+        ("source_network", 0.0, 0.1),
+        ("dan", 0.0, 0.1),
+        ("dann", 1.0, 0.15),
+        ("dann", 0.25, 0.12),
+        ("stacked", 0.0, 0.2),
+        ("fine_tuned", 0.0, 0.2),
+        ("pooled_boosted", 0.0, 0.2),
+        ("target_logistic", 0.0, 0.2),
     ],
 )
-def test_a_contender_is_shifted_from_the_bad_rate_that_its_loss_saw(name, used_target_labels, seen):
-    found = prior_shift_of(name, source_rate=0.1, target_rate=0.2, used_target_labels=used_target_labels)
+def test_a_contender_is_shifted_from_the_bad_rate_that_its_loss_saw(name, target_weight, seen):
+    found = prior_shift_of(name, source_rate=0.1, target_rate=0.2, target_weight=target_weight)
     assert found == pytest.approx(prior_shift(0.2, seen))
 
 
