@@ -64,7 +64,7 @@ class Settings:
         """The preset of a network with some fields replaced."""
         if self.max_steps is not None:
             changes["max_steps"] = self.max_steps
-        return replace(PRESETS[name], **changes)
+        return replace(PRESETS[name], logs_no_shift_band=False, **changes)  # the band is drawn for reports only
 
 
 def default_contenders() -> tuple[str, ...]:
