@@ -97,9 +97,14 @@ class Evaluation:
             )
 
     @property
+    def training(self) -> NDArray[np.bool_]:
+        """(S,) which members have not stopped."""
+        return np.array([not member.has_stopped for member in self.members])
+
+    @property
     def has_stopped(self) -> bool:
         """Whether no member trains any more."""
-        return all(member.has_stopped for member in self.members)
+        return not self.training.any()
 
     def add_steps(self, done: int, logged: dict[str, NDArray[np.float32]], weights: Sequence[float]) -> None:
         """Write down a block's losses, name -> (steps, S), and its scheduled weights."""
