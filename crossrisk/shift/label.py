@@ -148,7 +148,7 @@ def em_prior(probability: Floats, prior_source: float, *, tolerance: float = 1e-
     Returns:
         In [0, 1].
     """
-    # densities of the classes up to a common factor, not their odds: a probability that rounds to 1 divides nothing by 0
+    # densities of the classes up to a common factor, not odds: a probability that rounds to 1 divides nothing by 0
     of_bads, of_goods = probability / prior_source, (1.0 - probability) / (1.0 - prior_source)
     prior = prior_source
     for _ in range(most_rounds):

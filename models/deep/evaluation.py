@@ -182,7 +182,6 @@ class Evaluation:
             self.fixed = self._bandwidths(source, target)
         return {name: values.numpy() for name, values in self._shift(source, target, halves, self.fixed).items()}
 
-    @tf.function
     def _bandwidths(self, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
         m = target.shape[1]
         active_s, active_t = self._active(source, target)

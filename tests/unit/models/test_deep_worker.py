@@ -159,7 +159,9 @@ def test_article_trains_one_network_of_the_first_seed_at_weight_one(spec: dict[s
     spec |= {"preset": "article", "overrides": overrides, "seeds": [7, 8], "target_prior": None, "prior_rule": None}
     assert run(spec)["mmd_weight"] == 1.0
     document = history(spec)
-    assert [(one["mmd_weight"], [t["seed"] for t in one["trainings"]]) for one in document["candidates"]] == [(1.0, [7])]
+    assert [(one["mmd_weight"], [t["seed"] for t in one["trainings"]]) for one in document["candidates"]] == [
+        (1.0, [7])
+    ]
     assert document["target_prior"] == {"value": None, "from": "none", "reason": "not asked for"}
     assert not (Path(spec["out"]) / "source_only").exists()
 

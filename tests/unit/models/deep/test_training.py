@@ -363,7 +363,9 @@ def test_every_layer_has_its_distance_by_step_and_its_shift_by_evaluation() -> N
         assert min(history[f"mmd_no_shift_band_{layer}"]) > 0.0
         # at the first evaluation the fixed bandwidth is the adaptive one
         assert history[f"mmd_fixed_{layer}"][0] == pytest.approx(history[f"mmd_unbiased_{layer}"][0], abs=2e-3)
-    assert history["mmd_unbiased_hidden_1"][0] > 3 * history["mmd_no_shift_band_hidden_1"][0]  # the shift is in the rows
+    assert (
+        history["mmd_unbiased_hidden_1"][0] > 3 * history["mmd_no_shift_band_hidden_1"][0]
+    )  # the shift is in the rows
     assert history["mmd_unbiased"] == history["mmd_unbiased_logits"]
     assert history["mmd_no_shift_band"] == history["mmd_no_shift_band_logits"]
 
