@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from crossrisk.config import ADAPTERS, SOURCE_ONLY
 from models.fitted import Calibration, Floats, sigmoid
 
 MIN_BADS_FOR_SLOPE = 60
@@ -27,6 +28,22 @@ def prior_shift(prior_target: float, prior_fitted: float) -> float:
     Elkan 2001, theorem 2. Priors in (0, 1).
     """
     return math.log(prior_target / (1 - prior_target)) - math.log(prior_fitted / (1 - prior_fitted))
+
+
+def prior_shift_of(name: str, *, source_rate: float, target_rate: float, target_weight: float) -> float:
+    """What the raw logit of a contender needs for its loss having seen another bad rate than the target's.
+
+    Args:
+        name: of the contender: one of the source alone, an adapter, or any other, whose loss ends on the target's rate.
+        source_rate: bad rate of source_fit, in (0, 1).
+        target_rate: bad rate of the labelled rows of target_fit, in (0, 1).
+        target_weight: of an adapter's cross-entropy on target labels, that on the source's being 1; 0: not used.
+    """
+    if name in SOURCE_ONLY:
+        return prior_shift(target_rate, source_rate)
+    if name in ADAPTERS:
+        return prior_shift(target_rate, (source_rate + target_weight * target_rate) / (1.0 + target_weight))
+    return 0.0
 
 
 def fit_calibration(raw: Floats, label: NDArray[np.int8], *, shift: float) -> Calibration:

@@ -1,15 +1,16 @@
 """The child process that trains a network of a run: `python -m models.deep_worker SPEC.json` (see `models.child`).
 
-It reads the encoded matrix, trains an ensemble for each mmd_weight of the grid, keeps the one whose AUC on the stop
-rows is highest, and writes it with the history of all. What a training is lives in `models.deep`.
+It reads the encoded matrix, trains an ensemble for each mmd_weight of the grid, keeps the smallest weight that the rows
+which choose cannot tell from the best, and writes it with the history of all. What a training is: `models.deep`.
 
 The spec:
     name: of the contender, e.g. "dan"
     matrix: Parquet with id, population, part, label (Int8, null = unknown) and the float32 features
     columns: names of the features, in the plan's order
-    parts: {"source_fit": [...], "target_fit": [...], "stop": [...], "held_out": [...]}, the values of `part` that each
-        role takes; of the stop rows those with a known label: the others can say nothing of an AUC; held_out: source
-        rows from which the target's bad rate is estimated, where that is asked for
+    parts: {"source_fit": [...], "target_fit": [...], "stop": [...], "choose": [...], "held_out": [...]}, the values of
+        `part` that each role takes; stop: decides checkpoints and the end of each training; choose: the mmd_weight; of
+        both those with a known label: the others can say nothing of an AUC; held_out: source rows from which the
+        target's bad rate is estimated, where that is asked for
     preset: of `models.deep.presets`
     overrides: fields of `DeepSpec` in the place of the preset's; `kernels` and `fine_tuning` are tables of their own
     mmd_weights, seeds: the grid; the article trains one network, of the first seed, at weight 1
@@ -43,8 +44,9 @@ from models.deep.evaluation import TrainedNetwork
 from models.deep.loop import OnProgress
 from models.deep.presets import PRESETS
 from models.deep.spec import DeepSpec, FineTuning, Labels, TrainingSet
+from models.deep.steps import choose_weight, target_loss_weight
 from models.deep.trainer import train_ensemble
-from models.fitted import Contender, Matrix, Network, load_contender, save_contender
+from models.fitted import Contender, Floats, Matrix, Network, load_contender, save_contender
 from models.kernel_family import KernelFamily
 
 SOURCE_ONLY = "source_only"
@@ -66,11 +68,14 @@ class Candidate:
     """one training a seed"""
     stop_auc: float
     """AUC of the ensemble on the stop rows"""
+    choose_logits: Floats
+    """(n,) of the ensemble, of the rows that choose"""
 
 
 def handle(spec: Json, emit: Emit) -> Json:
     """Train, choose, save; the chosen mmd_weight, its AUC on the stop rows, how many these are and how many left out,
-    the target's bad rate that rows were weighted to, where it is from, and why there is none.
+    the target's bad rate that rows were weighted to, where it is from and why there is none, the factor on the target
+    labels' loss.
 
     Raises:
         InputError: where the spec names a field that does not exist, or the matrix lacks rows or columns.
@@ -86,12 +91,13 @@ def handle(spec: Json, emit: Emit) -> Json:
     prior = _prior_before_training(spec["target_prior"], spec["prior_rule"])
     candidates: list[Candidate] = []
     for weight, on_progress, message in Progress(emit, time.monotonic).over(mmd_weights):
-        one = train_one(replace(settings, mmd_weight=weight), training_set, seeds, on_progress, message, start)
+        recipe = replace(settings, mmd_weight=weight)
+        one = train_one(recipe, training_set, rows.choose[0], seeds, on_progress, message, start)
         candidates.append(one)
         if weight == 0.0 and prior.value is None and spec["prior_rule"] is not None:
             prior = rows.estimate_prior(spec["prior_rule"], one.network)
             training_set = replace(training_set, target_prior=prior.value)
-    chosen = choose(candidates)
+    chosen = choose(candidates, rows.choose[1])
     out = Path(spec["out"])
     save_contender(Contender(name=spec["name"], form=chosen.network), out)
     if not is_article:
@@ -107,6 +113,7 @@ def handle(spec: Json, emit: Emit) -> Json:
         "target_prior": prior.value,
         "prior_from": prior.rule,
         "prior_reason": prior.reason,
+        "target_loss_weight": target_loss_weight(settings, training_set),
     }
 
 
@@ -168,6 +175,8 @@ class RoleRows:
     """those with a known label"""
     stop_unknown: int
     """how many had none"""
+    choose: tuple[Matrix, Labels]
+    """those with a known label"""
     held_out: tuple[Matrix, Labels] | None
     """labelled source rows that are not trained on"""
     where: str
@@ -195,9 +204,9 @@ def read_rows(matrix: Path, columns: Sequence[str], parts: Mapping[str, Sequence
     Raises:
         InputError: a column is missing, a role is empty or unfit, or the stop rows lack a class.
     """
-    shared = set(parts["stop"]) & {*parts["source_fit"], *parts["target_fit"]}
+    shared = {*parts["stop"], *parts["choose"]} & {*parts["source_fit"], *parts["target_fit"]}
     if shared:
-        raise InputError(f"parts {sorted(shared)} both train and decide the stop; a row does one of the two")
+        raise InputError(f"parts {sorted(shared)} both train and decide the stop or the weight; a row does one of them")
     lazy = pl.scan_parquet(matrix)
     wanted = ("population", "id", "part", "label", *columns)
     present = lazy.collect_schema().names()
@@ -212,18 +221,22 @@ def read_rows(matrix: Path, columns: Sequence[str], parts: Mapping[str, Sequence
     )
     known = ~np.isnan(stop[1])
     _require_both_classes(stop[1][known], int((~known).sum()), parts["stop"], matrix)
+    x, y = _role(frame, columns, parts["choose"], matrix)
+    choose = x[~np.isnan(y)], y[~np.isnan(y)]
+    _require_both_classes(choose[1], int(np.isnan(y).sum()), parts["choose"], matrix)
     held_out = None
     if parts.get("held_out") and not frame.filter(pl.col("part").is_in(parts["held_out"])).is_empty():
         x, y = _role(frame, columns, parts["held_out"], matrix)
         held_out = x[~np.isnan(y)], y[~np.isnan(y)]
     return RoleRows(
-        source_fit, target_fit, (stop[0][known], stop[1][known]), int((~known).sum()), held_out, str(matrix)
+        source_fit, target_fit, (stop[0][known], stop[1][known]), int((~known).sum()), choose, held_out, str(matrix)
     )
 
 
 def train_one(
     settings: DeepSpec,
     training_set: TrainingSet,
+    x_choose: Matrix,
     seeds: Sequence[int],
     on_progress: OnProgress,
     message: str,
@@ -234,12 +247,14 @@ def train_one(
         network, trained = train_ensemble(settings, training_set, seeds, on_progress, start=start)
     except ValueError as error:  # the library's guards; here they are facts about this run's rows
         raise TrainingError(f"{message}: {error}") from error
-    return Candidate(settings.mmd_weight, network, trained, _stop_auc(network, training_set, message))
+    stop_auc = _stop_auc(network, training_set, message)
+    return Candidate(settings.mmd_weight, network, trained, stop_auc, network.raw_logit(x_choose))
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate of the highest AUC on the stop rows; on a tie the smallest mmd_weight, which borrows least."""
-    return max(candidates, key=lambda candidate: (candidate.stop_auc, -candidate.mmd_weight))
+def choose(candidates: Sequence[Candidate], y_choose: Labels) -> Candidate:
+    """By `models.deep.steps.choose_weight`, whatever order they come in."""
+    ascending = sorted(candidates, key=lambda candidate: candidate.mmd_weight)
+    return ascending[choose_weight([candidate.choose_logits for candidate in ascending], y_choose)]
 
 
 def history_document(

@@ -18,8 +18,8 @@ class KernelFamily:
     mul: float = 2.0
     """ratio of neighbouring bandwidths, above 1"""
     bandwidth: Bandwidth = "mean"
-    """of the squared distances of the joint batch: their mean (over the N^2 - N pairs of different rows), their median,
-    or `sigma` whatever they are"""
+    """of the squared distances of the joint batch: their mean (over the N^2 - N pairs of different rows), their median
+    (their mean where most of them are 0), or `sigma` whatever they are"""
     sigma: float | None = None
     """squared distance of the rule "fixed"; None with the others"""
     reduce: Reduce = "mean"

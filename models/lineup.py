@@ -88,7 +88,7 @@ def fit_baseline(name: str, rows: TrainingRows, *, seed: int, forest: ForestSett
                 form = fit_boosted(x, y, seed=seed, categorical=rows.categorical)
             return FittedBaseline(Contender(name, form, constants=IS_TARGET, view=rows.view))
         case "stacked":
-            form = fit_stacked(fit_logistic(x_s, y_s), x_t, y_t)
+            form = fit_stacked((fit_logistic(x_s, y_s), fit_boosted(x_s, y_s, seed=seed)), x_t, y_t)
         case _:
             raise ValueError(f"unknown shallow contender {name!r}")
     return FittedBaseline(Contender(name, form, view=rows.view))

@@ -17,10 +17,10 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import NETWORKS, SOURCE_ONLY, Loaded
+from crossrisk.config import Loaded
 from crossrisk.features import View
 from crossrisk.store import Stage, stage
-from models.calibration import fit_calibration, prior_shift
+from models.calibration import fit_calibration, prior_shift_of
 from models.fitted import Matrix, load_contender, save_contender, sigmoid
 from tasks.features import ENCODED, load_plan
 from tasks.matrix import Part, read_parts
@@ -77,11 +77,9 @@ def _prior_shift(name: str, rows: Part, made: Stage) -> float:
         if not 0 < known.sum() < len(known):
             return 0.0  # without labels of both classes there is no prior to correct by
         bad_rates[part] = float(known.mean())
-    if name in SOURCE_ONLY:
-        return prior_shift(bad_rates[TARGET_FIT], bad_rates[SOURCE_FIT])
-    if name in NETWORKS and name != "fine_tuned":  # whose second stage sees the target's labels alone
-        seen = bad_rates[SOURCE_FIT]
-        if made.facts.get("used_target_labels"):
-            seen = (bad_rates[SOURCE_FIT] + bad_rates[TARGET_FIT]) / 2  # two cross-entropies of weight 1
-        return prior_shift(bad_rates[TARGET_FIT], seen)
-    return 0.0
+    return prior_shift_of(
+        name,
+        source_rate=bad_rates[SOURCE_FIT],
+        target_rate=bad_rates[TARGET_FIT],
+        target_weight=made.facts.get("target_loss_weight", 0.0),
+    )

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.deep.method import Batch, Method
 from models.deep.perceptron import StackedDense, layer_seeds
 from models.deep.spec import DeepSpec
 from models.deep.weights import source_weights
+
+DISCRIMINATOR = 1
+"""Tells the classifier's seeds from the network's, whatever other member has the next seed."""
 
 
 class Dann(Method):
@@ -26,7 +30,8 @@ class Dann(Method):
         super().__init__(spec, seeds, prior_target)
         widths = dict(zip(spec.layer_names, (*spec.hidden, 1), strict=True))
         count = len(spec.discriminator) + 1
-        of_layers = layer_seeds([seed + 1 for seed in seeds], count * len(spec.aligned))
+        own_seeds = [int(np.random.SeedSequence([seed, DISCRIMINATOR]).generate_state(1)[0]) for seed in seeds]
+        of_layers = layer_seeds(own_seeds, count * len(spec.aligned))
         self.discriminators: dict[str, list[StackedDense]] = {}
         for position, name in enumerate(spec.aligned):
             own, width = of_layers[position * count : (position + 1) * count], widths[name]

@@ -22,7 +22,12 @@ class Dsan(LayerMethod):
         """`local_mmd2` (S,) of one layer."""
         spec = self.spec
         return local_mmd2(
-            batch.source[layer], batch.target[layer], batch.y_s, batch.bad_t(), spec.kernels, spec.estimator
+            batch.source[layer],
+            batch.target[layer],
+            batch.y_s,
+            batch.bad_t(self.prior_target),
+            spec.kernels,
+            spec.estimator,
         )
 
 

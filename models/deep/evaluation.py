@@ -139,10 +139,12 @@ class Evaluation:
             member.add("stop_ks", ks_value(self.training_set.y_stop, own))
             for name, values in shift.items():
                 member.add(name, values[place])
-            if is_new_best(member.values["stop_auc"]):
+            is_last_kept = self.spec.checkpoint == "last"
+            if is_last_kept or is_new_best(member.values["stop_auc"]):
                 member.best_step = done
                 member.weights, member.biases = self.network.layer_weights(place)
-            member.has_stopped = is_window_without_gain(member.values["stop_auc"], self.spec.patience)
+            is_flat = is_window_without_gain(member.values["stop_auc"], self.spec.patience)
+            member.has_stopped = is_flat and not is_last_kept
 
     def results(self) -> list[TrainedNetwork]:
         """The trainings as they ended."""

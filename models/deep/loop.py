@@ -29,7 +29,7 @@ from models.deep.perceptron import Noise, StackedDense, StackedPerceptron
 from models.deep.schedules import scheduled
 from models.deep.source_only import SourceOnly
 from models.deep.spec import LOGITS, DeepSpec, TrainingSet
-from models.deep.steps import Rows, check_rows, planned_steps, row_stream
+from models.deep.steps import Rows, check_rows, planned_steps, row_stream, target_loss_weight
 from models.fitted import Network
 
 OnProgress = Callable[[int, int], None]
@@ -81,7 +81,7 @@ def train_stack(
         raise ValueError("an ensemble needs at least one seed, got none")
     check_rows(spec, training_set)
     draws = [Draws.spawn(seed) for seed in seeds]
-    program = _Program(spec, training_set, draws, start, layer_rates)
+    program = Program(spec, training_set, draws, start, layer_rates)
     evaluation = Evaluation(spec, training_set, program.network, seeds, [one.diagnosis for one in draws])
     planned = planned_steps(spec, len(training_set.x_s), len(training_set.x_t))
     batches = itertools.islice(_batches(spec, training_set, draws), planned)
@@ -118,7 +118,7 @@ class Draws:
         return Draws(*np.random.SeedSequence(seed).generate_state(6).tolist())
 
 
-class _Program:
+class Program:
     """The stack with its rows on the device, and the step as a graph."""
 
     def __init__(
@@ -144,6 +144,7 @@ class _Program:
         self.x_s, self.y_s, self.x_t = (_tensor(getattr(training_set, name)) for name in ("x_s", "y_s", "x_t"))
         known = np.isfinite(training_set.y_t) & spec.use_target_labels
         self.known_t, self.y_t = _tensor(known), _tensor(np.where(known, training_set.y_t, 0.0))
+        self.target_weight = target_loss_weight(spec, training_set)
         self.columns: tuple[str, ...] = ()
         self._blocks: dict[tuple[int, int], Any] = {}
 
@@ -202,19 +203,23 @@ class _Program:
     def forward(self, rows_s: tf.Tensor, rows_t: tf.Tensor, step: tf.Tensor) -> Batch:
         """Both populations' rows (S, n) through the network, with dropout."""
         return Batch(
-            source=self.network.activations(tf.gather(self.x_s, rows_s), Noise(self.source_noise, step)),
-            target=self.network.activations(tf.gather(self.x_t, rows_t), Noise(self.target_noise, step)),
+            source=self.network.activations(tf.gather(self.x_s, rows_s), self._noise(self.source_noise, step)),
+            target=self.network.activations(tf.gather(self.x_t, rows_t), self._noise(self.target_noise, step)),
             y_s=tf.gather(self.y_s, rows_s),
             y_t=tf.gather(self.y_t, rows_t),
             known_t=tf.gather(self.known_t, rows_t),
         )
+
+    def _noise(self, seeds: tf.Tensor, step: tf.Tensor) -> Noise | None:
+        return Noise(seeds, step, self.spec.hidden) if self.spec.dropout > 0.0 else None
 
     def classification_loss(self, batch: Batch) -> tf.Tensor:
         """Mean cross-entropy (S,) of the source rows, plus that of the target rows whose label may be used, plus L2."""
         loss = tf.reduce_mean(_cross_entropy(batch.y_s, batch.source[LOGITS]), axis=-1)
         if self.spec.use_target_labels:
             losses = batch.known_t * _cross_entropy(batch.y_t, batch.target[LOGITS])
-            loss += tf.reduce_sum(losses, -1) / tf.maximum(tf.reduce_sum(batch.known_t, -1), 1.0)
+            mean = tf.reduce_sum(losses, -1) / tf.maximum(tf.reduce_sum(batch.known_t, -1), 1.0)
+            loss += self.target_weight * mean
         if self.spec.l2_scale > 0.0:
             squares = [tf.reduce_sum(tf.square(layer.kernel), (-2, -1)) for layer in self.network.hidden_layers]
             loss += self.spec.l2_scale * 0.5 * tf.add_n(squares)

@@ -5,6 +5,7 @@ Each method is a subclass in a file of its own; its mathematics are pure functio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,13 +29,18 @@ class Batch:
     known_t: tf.Tensor
     """(S, n_t) 1 where a label is known and may be used, else 0"""
 
-    def bad_t(self) -> tf.Tensor:
+    def bad_t(self, prior_target: float | None) -> tf.Tensor:
         """Probability of bad (S, n_t) of the target rows: the label where known, else the network's own, as a constant.
 
-        Soft labels (Zhu et al., IEEE TNNLS 2021, section III-C).
+        Soft labels (Zhu et al., IEEE TNNLS 2021, section III-C). The network's carry the bad rate of the source rows it
+        learns from; where the target's is known they are moved to it (Elkan 2001, theorem 2): without that, a shift of
+        the bad rate alone pulls bads and goods together (benchmarks/bench_shifts.py).
         """
-        own = tf.stop_gradient(tf.sigmoid(self.target[LOGITS][..., 0]))
-        return self.known_t * self.y_t + (1.0 - self.known_t) * own
+        logits = tf.stop_gradient(self.target[LOGITS][..., 0])
+        if prior_target is not None:
+            rate = tf.clip_by_value(tf.reduce_mean(self.y_s, -1, keepdims=True), 1e-3, 1.0 - 1e-3)
+            logits += math.log(prior_target / (1.0 - prior_target)) - tf.math.log(rate / (1.0 - rate))
+        return self.known_t * self.y_t + (1.0 - self.known_t) * tf.sigmoid(logits)
 
 
 class Method:

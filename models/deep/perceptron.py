@@ -88,8 +88,8 @@ class StackedPerceptron(keras.layers.Layer):
         found: dict[str, tf.Tensor] = {}
         hidden = x
         for number, layer in enumerate(self.all_layers):
-            if noise is not None and number > 0 and self.spec.dropout > 0.0:
-                hidden = noise.drop(hidden, self.spec.dropout, number)
+            if noise is not None and number > 0:
+                hidden = noise.drop(hidden, self.spec.dropout, number - 1)
             hidden = layer(hidden)
             found[self.spec.layer_names[number]] = hidden
         return found
@@ -126,20 +126,36 @@ class StackedPerceptron(keras.layers.Layer):
 
 
 class Noise:
-    """What one population's dropout draws in one step: a function of the member's seed, the step and the layer."""
+    """What one population's dropout draws in one step: a function of the member's seed and the step.
 
-    def __init__(self, seeds: tf.Tensor, step: tf.Tensor) -> None:
-        """`seeds`: (S,) int32; `step`: updates made before, int32."""
+    Four units share one random number, a byte each: random numbers would else take as long as the layers themselves
+    (measured). Shares are therefore rounded to 1/256.
+    """
+
+    def __init__(self, seeds: tf.Tensor, step: tf.Tensor, widths: Sequence[int]) -> None:
+        """`seeds`: (S,) int32; `step`: updates made before, int32; `widths`: units of the layers that are dropped."""
         self.seeds, self.step = seeds, step
+        self.ends = np.cumsum([0, *widths]).tolist()
+        self.bytes: tf.Tensor | None = None
 
     def drop(self, hidden: tf.Tensor, share: float, layer: int) -> tf.Tensor:
         """`hidden` (S, n, units) with a share of its entries 0 and the others scaled up to keep the mean."""
-        shape = tf.shape(hidden)[1:]
+        if self.bytes is None:
+            self.bytes = self._draw(tf.shape(hidden)[1])
+        dropped = round(256 * share)
+        kept = self.bytes[:, :, self.ends[layer] : self.ends[layer + 1]] >= tf.constant(dropped, tf.uint8)
+        return hidden * (tf.cast(kept, hidden.dtype) * (256.0 / (256 - dropped)))
+
+    def _draw(self, rows: tf.Tensor) -> tf.Tensor:
+        """Bytes (S, n, units of all layers and up to three more)."""
+        words = -(-self.ends[-1] // 4)
         draws = [
-            tf.random.stateless_uniform(shape, tf.stack([seed, 64 * self.step + layer]))  # fewer than 64 layers
+            tf.random.stateless_uniform(
+                [rows, words], tf.stack([seed, self.step]), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+            )
             for seed in tf.unstack(self.seeds)
         ]
-        return tf.where(tf.stack(draws) >= share, hidden / (1.0 - share), 0.0)
+        return tf.reshape(tf.bitcast(tf.stack(draws), tf.uint8), [len(draws), rows, 4 * words])
 
 
 def layer_seeds(seeds: Sequence[int], layers: int) -> list[list[int]]:

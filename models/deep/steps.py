@@ -1,4 +1,7 @@
-"""The rules of a training that are not its mathematics: batches, checkpoint, early stop. Pure, no TensorFlow."""
+"""The rules of a training that are not its mathematics: batches, checkpoint, early stop, the choice of a weight.
+
+Pure, no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deep.spec import DeepSpec, TrainingSet
+from crossrisk.metrics import auc_value, paired_test
+from models.deep.spec import DeepSpec, Labels, TrainingSet
+from models.fitted import Floats
 
 Rows = NDArray[np.int32]
 
@@ -27,6 +32,25 @@ def is_window_without_gain(values: Sequence[float], window: int) -> bool:
     return len(values) > window and max(values[-window:]) <= max(values[:-window])
 
 
+def choose_weight(logits: Sequence[Floats], label: Labels) -> int:
+    """Position of the smallest mmd_weight that the rows which choose cannot tell from the one that ranks them best.
+
+    Not told apart: within one standard error of the paired difference of AUCs (the rule of one standard error, Breiman
+    et al. 1984, section 3.4.3; DeLong's standard error). The highest of three AUCs of a few dozen bads is mostly luck,
+    and alignment that is chosen by luck costs AUC on real splits (docs/benchmarks.md).
+
+    Args:
+        logits: (n,) of the rows that choose, one array a weight, weights ascending.
+        label: (n,) 0 or 1, both present.
+    """
+    best = max(logits, key=lambda own: auc_value(label, own))
+    for place, own in enumerate(logits):
+        test = paired_test(label, best, own)
+        if test.standard_error is None or test.difference is None or test.difference <= test.standard_error:
+            return place
+    raise AssertionError("the best is within one standard error of itself")
+
+
 def planned_steps(spec: DeepSpec, n_s: int, n_t: int) -> int:
     """Updates of a training that does not stop early, on n_s source and n_t target rows."""
     steps = [math.inf if spec.max_steps is None else spec.max_steps]
@@ -35,6 +59,16 @@ def planned_steps(spec: DeepSpec, n_s: int, n_t: int) -> int:
         per_epoch = math.ceil(rows / size) if spec.keep_tails else rows // size
         steps.append(math.inf if spec.epochs is None else per_epoch * spec.epochs)
     return int(min(steps))
+
+
+def target_loss_weight(spec: DeepSpec, training_set: TrainingSet) -> float:
+    """Factor on the mean cross-entropy of the labelled target rows, the source's being 1; 0 where none is used.
+
+    A row of n_t counts w / n_t and one of the source 1 / n_s: their ratio is target_row_weight.
+    """
+    if not spec.use_target_labels:
+        return 0.0
+    return spec.target_row_weight * training_set.known_target_rows / len(training_set.x_s)
 
 
 def row_stream(rows: int, spec: DeepSpec, rng: np.random.Generator) -> Iterator[Rows]:

@@ -24,14 +24,16 @@ def label_shift_weights(y_s: tf.Tensor, prior_target: float) -> tf.Tensor:
         weighted up: the other one is then weighted evenly.
 
     Raises:
-        ValueError: when the prior is not inside (0, 1).
+        ValueError: when the prior is not inside (0, 1), or on labels of a whole-number type (it would round the rates).
     """
     y_s = tf.convert_to_tensor(y_s)
+    if not y_s.dtype.is_floating:
+        raise ValueError(f"labels must be floating point, got {y_s.dtype.name}; cast them to the features' type")
     if not 0.0 < prior_target < 1.0:
         raise ValueError(f"the target prior must lie inside (0, 1), got {prior_target}; pass none to leave it out")
     bad_rate = tf.reduce_mean(y_s, axis=-1, keepdims=True)
-    of_bads = tf.math.divide_no_nan(tf.cast(prior_target, y_s.dtype), bad_rate)
-    of_goods = tf.math.divide_no_nan(tf.cast(1.0 - prior_target, y_s.dtype), 1.0 - bad_rate)
+    of_bads = tf.math.divide_no_nan(tf.constant(prior_target, y_s.dtype), bad_rate)
+    of_goods = tf.math.divide_no_nan(tf.constant(1.0 - prior_target, y_s.dtype), 1.0 - bad_rate)
     return tf.where(y_s > 0.5, of_bads, of_goods)
 
 
@@ -63,7 +65,7 @@ def row_weights(
     that of the source rows drawn to be a half.
     """
     if rule == "class_conditional":
-        return class_weights(batch.y_s, batch.bad_t(), 0.5 if prior_target is None else prior_target)
+        return class_weights(batch.y_s, batch.bad_t(prior_target), 0.5 if prior_target is None else prior_target)
     if rule == "label_shift" and prior_target is not None:
         return label_shift_weights(batch.y_s, prior_target), None
     return None, None

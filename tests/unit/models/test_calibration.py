@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from models.calibration import SLOPE_BOUNDS, fit_calibration, prior_shift
+from models.calibration import SLOPE_BOUNDS, fit_calibration, prior_shift, prior_shift_of
 from models.fitted import sigmoid
 
 
@@ -19,6 +19,25 @@ def drawn(rows=20_000, intercept=-2.0, slope=1.0, seed=0):
 def test_the_prior_shift_is_the_difference_of_log_odds():
     assert prior_shift(0.2, 0.1) == pytest.approx(np.log(0.25) - np.log(1 / 9))
     assert prior_shift(0.3, 0.3) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "target_weight", "seen"),
+    [
+        ("source_logistic", 0.0, 0.1),
+        ("source_network", 0.0, 0.1),
+        ("dan", 0.0, 0.1),
+        ("dann", 1.0, 0.15),
+        ("dann", 0.25, 0.12),
+        ("stacked", 0.0, 0.2),
+        ("fine_tuned", 0.0, 0.2),
+        ("pooled_boosted", 0.0, 0.2),
+        ("target_logistic", 0.0, 0.2),
+    ],
+)
+def test_a_contender_is_shifted_from_the_bad_rate_that_its_loss_saw(name, target_weight, seen):
+    found = prior_shift_of(name, source_rate=0.1, target_rate=0.2, target_weight=target_weight)
+    assert found == pytest.approx(prior_shift(0.2, seen))
 
 
 def test_intercept_and_slope_are_those_of_an_unpenalised_logistic_regression():

@@ -11,7 +11,7 @@ from crossrisk.errors import TrainingError
 from crossrisk.metrics import auc_value
 from models.fitted import Contender, load_contender, save_contender, sigmoid
 from models.lineup import TrainingRows, fit_baseline, needs_target_labels
-from models.shallow.logistic import fit_logistic
+from models.shallow.logistic import INVERSE_PENALTIES, choose_inverse_penalty, fit_logistic
 from models.shallow.parity import refuse_disparity
 from models.shallow.stacked import fit_stacked
 from models.shallow.trees import (
@@ -97,12 +97,34 @@ def test_contenders_that_need_target_labels_are_known():
     assert [name for name in SHALLOW if not needs_target_labels(name)] == list(SHALLOW[:3])
 
 
-def test_stacking_uses_few_columns_and_the_source_logit():
-    x, y = drawn()
-    form = fit_stacked(fit_logistic(x, y), x, y, features=2)
-    assert len(form.columns) == 2
-    assert len(form.coefficients) == 3
-    assert form.coefficients[0] > 0
+def test_stacking_keeps_the_sources_ranking_where_target_labels_show_nothing_else():
+    x, y = drawn(4_000)
+    source = fit_logistic(x, y)
+    few_x, few_y = x[:120], np.random.default_rng(3).permutation(y[:120])  # labels that say nothing
+    form = fit_stacked((source,), few_x, few_y)
+    ranks = [np.argsort(np.argsort(score)) for score in (form.raw_logit(x), source.raw_logit(x))]
+    assert abs(np.corrcoef(*ranks)[0, 1]) > 0.97
+
+
+def test_stacking_corrects_a_source_whose_drivers_differ():
+    x, y = drawn(4_000)
+    wrong = fit_logistic(x, 1 - y)
+    form = fit_stacked((wrong,), x, y)
+    assert auc_value(y, form.raw_logit(x)) > auc_value(y, fit_logistic(x, y).raw_logit(x)) - 0.01
+
+
+def test_stacking_takes_the_source_model_that_ranks_the_target_best():
+    x, y = drawn(2_000)
+    good, wrong = fit_logistic(x, y), fit_logistic(x, 1 - y)
+    assert fit_stacked((wrong, good), x, y).source is good
+    assert fit_stacked((good, wrong), x, y).source is good
+
+
+def test_a_penalty_within_noise_of_the_least_loss_is_the_strongest_of_them():
+    x, y = drawn(300)
+    inputs = x.astype(np.float64)
+    least = choose_inverse_penalty(inputs, y, seed=0)
+    assert choose_inverse_penalty(inputs, y, seed=0, standard_errors=1e9) == INVERSE_PENALTIES[0] <= least
 
 
 def test_a_form_that_disagrees_with_its_library_is_refused():

@@ -127,15 +127,17 @@ def rows_with_rates(source_rate, target_rate):
 
 
 class Trained:
-    def __init__(self, used):
-        self.facts = {"used_target_labels": used}
+    def __init__(self, target_loss_weight):
+        self.facts = {"target_loss_weight": target_loss_weight}
 
 
 @pytest.mark.parametrize(
-    ("name", "used", "seen"),
-    [("source_logistic", False, 0.1), ("dan", False, 0.1), ("dan", True, 0.15), ("stacked", False, 0.2),
-     ("pooled_boosted", False, 0.2)],
+    ("name", "target_loss_weight", "seen"),
+    [("source_logistic", 0.0, 0.1), ("dan", 0.0, 0.1), ("dan", 1.0, 0.15), ("stacked", 0.0, 0.2),
+     ("pooled_boosted", 0.0, 0.2)],
 )  # fmt: skip
-def test_the_prior_is_corrected_from_the_one_the_loss_really_saw(name, used, seen):
+def test_the_prior_is_corrected_from_the_one_the_loss_really_saw(name, target_loss_weight, seen):
     expected = np.log(0.2 / 0.8) - np.log(seen / (1 - seen))
-    assert _prior_shift(name, rows_with_rates(10, 20), Trained(used)) == pytest.approx(expected, abs=1e-12)
+    assert _prior_shift(name, rows_with_rates(10, 20), Trained(target_loss_weight)) == pytest.approx(
+        expected, abs=1e-12
+    )
