@@ -77,7 +77,8 @@ class Candidate:
 
 def handle(spec: Json, emit: Emit) -> Json:
     """Train, choose, save; the chosen mmd_weight, its AUC on the stop rows, how many these are and how many left out,
-    the target's bad rate that rows were weighted to and where it is from, the factor on the target labels' loss.
+    the target's bad rate that rows were weighted to, where it is from and why there is none, the factor on the target
+    labels' loss.
 
     Raises:
         InputError: where the spec names a field that does not exist, or the matrix lacks rows or columns.
@@ -90,13 +91,13 @@ def handle(spec: Json, emit: Emit) -> Json:
     mmd_weights = (settings.mmd_weight,) if is_article else sorted(spec["mmd_weights"])
     seeds = spec["seeds"][:1] if is_article else spec["seeds"]
     start = read_start(spec.get("start"), settings, len(spec["columns"]), len(seeds))
-    prior = PriorEstimate("labels", spec["target_prior"], None)
+    prior = _prior_before_training(spec["target_prior"], spec["prior_rule"])
     candidates: list[Candidate] = []
     for weight, on_progress, message in Progress(emit, time.monotonic).over(mmd_weights):
         recipe = replace(settings, mmd_weight=weight)
         one = train_one(recipe, training_set, rows.choose[0], seeds, on_progress, message, start)
         candidates.append(one)
-        if weight == 0.0 and spec["target_prior"] is None and spec["prior_rule"] is not None:
+        if weight == 0.0 and prior.value is None and spec["prior_rule"] is not None:
             prior = rows.estimate_prior(spec["prior_rule"], one.network)
             training_set = replace(training_set, target_prior=prior.value)
     chosen = choose(candidates, rows.choose[1])
@@ -114,6 +115,7 @@ def handle(spec: Json, emit: Emit) -> Json:
         "stop_rows_unknown": training_set.stop_unknown,
         "target_prior": prior.value,
         "prior_from": prior.rule,
+        "prior_reason": prior.reason,
         "started_from": "source" if start is None else str(spec["start_version"]),
         "target_loss_weight": target_loss_weight(settings, training_set),
     }
@@ -305,6 +307,12 @@ class Progress:
                 self._emit({"event": "progress", **overall, "message": message})
 
         return on_progress
+
+
+def _prior_before_training(value: float | None, rule: PriorRule | None) -> PriorEstimate:
+    if value is not None:
+        return PriorEstimate("labels", value, None)
+    return PriorEstimate(rule or "none", None, "mmd_weight 0 was not trained" if rule else "not asked for")
 
 
 def _role(frame: pl.DataFrame, columns: Sequence[str], parts: Sequence[str], matrix: Path) -> tuple[Matrix, Labels]:

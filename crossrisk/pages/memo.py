@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crossrisk.pages.networks import describe_network, read_trainings
 from crossrisk.pages.reporting import CHAMPION, OUTCOMES, SHOWN_METRICS, VERDICTS
 from crossrisk.pages.run_facts import (
     COMPARED_METRICS,
@@ -77,6 +78,7 @@ def build_memo(result: Document) -> Json:
         "calibration": describe_calibration(result),
         "stability": describe_stability(result),
         "diagnosis": describe_diagnosis(result),
+        "network": _describe_network(result),
         "segments": describe_group_columns(result["segments"], minimum=gate["min_segment_bads"], most=MOST_GROUPS),
         "protected": describe_group_columns(result["protected"], minimum=gate["min_segment_bads"], most=MOST_GROUPS),
         "cutoff": {
@@ -201,6 +203,15 @@ def _say_terms(result: Document) -> str:
     spent = f"alpha {gate['alpha']:g}, of which this look may spend {alpha_of_look(gate['alpha'], look):.4f}"
     repeated = "the first look at these rows" if look == 1 else f"look {look}: rows seen by earlier decisions count"
     return f"Rule {gate['rule']} of {gate['primary_metric']}, margin {gate['margin']:g}; {spent} ({repeated})."
+
+
+def _describe_network(result: Document) -> Json | None:
+    """Of a challenger that is a network: how far apart its layers still are, the target's bad rate that it was told."""
+    history = read_trainings(result).get(result["challenger"])
+    if history is None:
+        return None
+    network = describe_network(result["challenger"], history)
+    return {key: network[key] for key in ("method", "mmd_weight", "layers", "target_prior", "sentences")}
 
 
 def _fall_back(result: Document) -> Json:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crossrisk.monitoring import MONTHS_SHOWN
+from crossrisk.pages.networks import chosen_trainings, describe_network, read_trainings
 from crossrisk.pages.reporting import SHOWN_METRICS
 from crossrisk.pages.run_facts import (
     COMPARED_METRICS,
@@ -52,8 +53,19 @@ KINDS: Mapping[str, str] = {
     "constant at serving",
     "pooled_boosted": "gradient boosted trees on both populations; the population is a feature, constant at serving",
     "stacked": "logistic regression on target labels over the logit of a source model and a few features",
+    "source_network": "ensemble of neural networks, fitted on source labels, nothing adapted",
+    "fine_tuned": "ensemble of neural networks fitted on source labels, with a new head then tuned on target labels, "
+    "the layers below it slower and later",
     "dan": "deep adaptation network: an ensemble of networks shared by source and target, whose inner pictures of the "
     "two are drawn together by maximum mean discrepancy (MMD)",
+    "ddc": "deep domain confusion: an ensemble of networks shared by source and target, drawn together in one narrow "
+    "layer by maximum mean discrepancy (MMD) with one kernel",
+    "deep_coral": "deep CORAL: an ensemble of networks shared by source and target, whose inner pictures of the two "
+    "are given alike variances and correlations",
+    "dann": "domain-adversarial networks: an ensemble of networks shared by source and target, trained so that a "
+    "classifier cannot tell from their inner pictures which of the two a row comes from",
+    "dsan": "deep subdomain adaptation: an ensemble of networks shared by source and target, whose inner pictures of "
+    "bads, and of goods, are drawn together by maximum mean discrepancy (MMD)",
 }
 """What each contender is; how it is fitted: docs/method.md."""
 
@@ -188,19 +200,19 @@ def _describe_features(result: Document) -> list[Json]:
 
 
 def _describe_architecture(result: Document) -> Json:
-    challenger, training = result["challenger"], result["training"]
+    challenger, history = result["challenger"], read_trainings(result).get(result["challenger"])
     described: Json = {"contender": challenger, "kind": KINDS.get(challenger, challenger), "network": None}
-    if challenger != "dan" or training is None:
+    if history is None:
         return described
-    weight = training["chosen_mmd_weight"]
-    (chosen,) = (one for one in training["candidates"] if one["mmd_weight"] == weight)
+    network = describe_network(challenger, history)
     kept = ("seed", "best_step", "stopped_step", "stop_reason")
+    preset = "article" if result["preset"] == "article" else challenger
     return described | {
         "network": {
-            "mmd_weight": weight,
-            "grid": [{key: one[key] for key in ("mmd_weight", "stop_auc")} for one in training["candidates"]],
-            "trainings": [{key: one[key] for key in kept} for one in chosen["trainings"]],
-            "settings": f"models/dan_spec.py, preset {'article' if result['preset'] == 'article' else 'dan'}",
+            **{key: network[key] for key in ("method", "mmd_weight", "layers", "target_prior", "sentences")},
+            "grid": [{key: one[key] for key in ("mmd_weight", "stop_auc")} for one in history["candidates"]],
+            "trainings": [{key: one[key] for key in kept} for one in chosen_trainings(history)],
+            "settings": f"models/deep/presets.py, preset {preset}",
         }
     }
 

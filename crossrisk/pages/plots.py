@@ -55,8 +55,6 @@ FAINT_STYLES = (
     {"color": PURPLE, "linestyle": "-."},
     {"color": SKY, "linestyle": (0, (5, 1))},
 )
-TRAINING_POINTS = 60
-"""Means of equal stretches drawn of a curve: a batch's loss is mostly noise, and every point costs 25 bytes a line."""
 MONTH_LABELS = 12
 """At most so many month names fit under a picture of the page's width."""
 
@@ -266,97 +264,6 @@ def draw_histograms(edges: Sequence[float], shares: Mapping[str, Sequence[float]
 def _line_style(role: Role, *, marker: bool = False) -> dict[str, Any]:
     style = {"color": ROLE_STYLES[role]["color"], "linestyle": "-" if role == "challenger" else "--"}
     return style | {"marker": ROLE_STYLES[role]["marker"]} if marker else style
-
-
-# --- training of the network ---
-
-_EVERY_STEP = (
-    ("total_loss", "total loss"),
-    ("classification_loss", "classification loss"),
-    ("mmd", "MMD (batch, biased)"),
-    ("mmd_weight", "lambda: mmd_weight x ramp"),
-)
-_AT_EVALUATIONS = (
-    ("mmd_unbiased", "MMD, unbiased"),
-    ("stop_auc", "AUC on the stop rows"),
-    ("stop_ks", "KS on the stop rows"),
-)
-
-
-def draw_training(candidates: Sequence[Mapping[str, Any]], chosen_mmd_weight: float) -> Markup:
-    """Small multiples of every training, one line a seed; the chosen mmd_weight strong, its checkpoints as dots.
-
-    Args:
-        candidates: `mmd_weight` and `trainings` (`best_step`, `history`) each, as in history.json.
-        chosen_mmd_weight: the one that was kept.
-    """
-    styles = _training_styles([one["mmd_weight"] for one in candidates], chosen_mmd_weight)
-    with drawing_of("training", "Training curves of the network", 10.4, 5.0) as drawing:
-        grid = drawing.figure.subplots(2, 4)
-        for axes, (key, title) in zip(grid.flat, (*_EVERY_STEP, *_AT_EVALUATIONS), strict=False):
-            axes.set_title(title)
-            drawn = [
-                _draw_training(axes, key, training["history"], styles[one["mmd_weight"]])
-                for one in candidates
-                for training in one["trainings"]
-            ]
-            if not any(drawn):
-                axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color=GREY)
-        _draw_checkpoints(grid[1, 1], candidates, chosen_mmd_weight)
-        for axes in grid[1]:
-            axes.set_xlabel("step")
-        has_band = any(t["history"].get("mmd_no_shift_band") for one in candidates for t in one["trainings"])
-        _draw_legend_of_training(grid[1, 3], styles, chosen_mmd_weight, has_band=has_band)
-    return drawing.svg
-
-
-def _training_styles(mmd_weights: Sequence[float], chosen: float) -> dict[float, dict[str, Any]]:
-    """Line of each mmd_weight; drawn from the first to the last, so the chosen one comes on top by its zorder."""
-    faint = iter(FAINT_STYLES * (1 + len(mmd_weights) // len(FAINT_STYLES)))
-    strong = {"color": BLUE, "linestyle": "-", "linewidth": 1.2, "zorder": 3}
-    return {
-        weight: strong if weight == chosen else {**next(faint), "linewidth": 0.9, "alpha": 0.75}
-        for weight in mmd_weights
-    }
-
-
-def _draw_training(axes: Any, key: str, history: Mapping[str, Sequence[float]], style: Mapping[str, Any]) -> bool:
-    """Draw one curve of one training; False where it was not logged."""
-    values = history.get(key) or ()
-    if not len(values):
-        return False
-    steps = history["step"] if len(values) == len(history["step"]) else history["evaluation_step"]
-    axes.plot(_thinned(steps), _thinned(values), **style)
-    band = history.get("mmd_no_shift_band") or ()
-    if key == "mmd_unbiased" and len(band) and style.get("zorder"):
-        axes.plot(_thinned(steps), _thinned(band), color=INK, linestyle=":", linewidth=0.9)
-    return True
-
-
-def _thinned(values: Sequence[float]) -> Floats:
-    """Means of at most TRAINING_POINTS stretches of equal length."""
-    parts = np.array_split(np.asarray(values, np.float64), min(len(values), TRAINING_POINTS))
-    return np.array([part.mean() for part in parts])
-
-
-def _draw_checkpoints(axes: Any, candidates: Sequence[Mapping[str, Any]], chosen: float) -> None:
-    for training in (t for one in candidates if one["mmd_weight"] == chosen for t in one["trainings"]):
-        history = training["history"]
-        best = dict(zip(history["evaluation_step"], history["stop_auc"], strict=True)).get(training["best_step"])
-        if best is not None:
-            axes.plot([training["best_step"]], [best], marker="o", color=BLUE, markeredgecolor="white", zorder=4)
-
-
-def _draw_legend_of_training(
-    axes: Any, styles: Mapping[float, Mapping[str, Any]], chosen: float, *, has_band: bool
-) -> None:
-    axes.set_axis_off()
-    for weight, style in styles.items():
-        axes.plot([], [], label=f"mmd_weight {weight:g}" + (" (chosen)" if weight == chosen else ""), **style)
-    axes.plot([], [], color=BLUE, marker="o", markeredgecolor="white", linestyle="none", label="checkpoint kept")
-    if has_band:
-        axes.plot([], [], color=INK, linestyle=":", linewidth=0.9, label="MMD if nothing had shifted")
-    axes.legend(loc="center left", title="one line a seed", alignment="left")
 
 
 # --- data ---

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from crossrisk.metrics import HIGHER_IS_BETTER
 from crossrisk.pages import plots
+from crossrisk.pages.networks import describe_networks, read_trainings
 from crossrisk.pages.plots import Estimate, Panel, Role, Whiskers
 from crossrisk.pages.texts import (
     Document,
@@ -26,6 +27,7 @@ from crossrisk.pages.texts import (
     number_text,
     refuse_other_schema,
 )
+from crossrisk.pages.training_plots import draw_training
 from crossrisk.pages.vintage_plots import draw_vintages
 
 CHAMPION = "champion"
@@ -108,7 +110,9 @@ def render_report(result: Document) -> str:
         readings=_readings(result["differences"]),
         checks=_checks(result["validation"]),
         parts=sorted(result["split"]["parts"].items(), key=lambda item: plots.part_order(item[0])),
+        networks=describe_networks(result),
         pictures=_pictures(result, lines),
+        trainings=_draw_trainings(result),
     )
 
 
@@ -208,18 +212,21 @@ def _checks(validation: Document) -> list[Document]:
 
 
 def _pictures(result: Document, lines: Sequence[ContenderLine]) -> dict[str, Markup | None]:
-    """Every picture of the page by name; None where there is nothing to draw."""
-    training = result["training"]
+    """Every picture of the page but those of trainings by name; None where there is nothing to draw."""
     return {
         "intervals": _intervals(lines, result["gate"]["observed_expected"]),
         **_performance(result),
         "histograms": plots.draw_histograms(result["histograms"]["edges"], result["histograms"]["shares"]),
-        "training": plots.draw_training(training["candidates"], training["chosen_mmd_weight"]) if training else None,
         "months": plots.draw_months(result["input"]["months"]),
         "vintages": draw_vintages(result["vintages"]) if result["vintages"] else None,
         "split": plots.draw_split(cells_by_month(result["split"]["strata"])),
         "seconds": plots.draw_seconds(result["seconds"]) if result["seconds"] else None,
     }
+
+
+def _draw_trainings(result: Document) -> dict[str, Markup]:
+    """Contender -> training curves of its networks."""
+    return {name: draw_training(name, history) for name, history in read_trainings(result).items()}
 
 
 def _intervals(lines: Sequence[ContenderLine], observed_expected: Sequence[float]) -> Markup:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from crossrisk.pages.networks import chosen_trainings, read_trainings, stop_aucs
 from crossrisk.pages.plots import part_order
 from crossrisk.pages.reporting import contender_lines
 from crossrisk.pages.texts import DASH, Document, environment, markdown_text, metric_text
@@ -126,26 +127,16 @@ def describe_spread(result: Document) -> list[Json]:
     forest = [one["auc"] for one in result["forest_spread"] if one["auc"] is not None]
     if len(forest) > 1:
         found.append(_spread("source_forest", "judged rows", forest))
-    networks = _stop_aucs(result["training"]) if result["training"] else []
-    if len(networks) > 1:
-        found.append(_spread("dan", "rows that chose the stop", networks))
+    for name, history in read_trainings(result).items():
+        networks = stop_aucs(chosen_trainings(history))
+        if len(networks) > 1:
+            found.append(_spread(name, "rows that chose the stop", networks))
     return found
 
 
 def _spread(name: str, rows: str, aucs: Sequence[float]) -> Json:
     low, high = min(aucs), max(aucs)
     return {"contender": name, "rows": rows, "auc": list(aucs), "low": low, "high": high, "spread": high - low}
-
-
-def _stop_aucs(training: Document) -> list[float]:
-    """AUC on the stop rows of each network of the chosen weight, at the step that was kept."""
-    (chosen,) = (one for one in training["candidates"] if one["mmd_weight"] == training["chosen_mmd_weight"])
-    found = []
-    for one in chosen["trainings"]:
-        by_step = dict(zip(one["history"]["evaluation_step"], one["history"]["stop_auc"], strict=True))
-        if by_step.get(one["best_step"]) is not None:
-            found.append(by_step[one["best_step"]])
-    return found
 
 
 def describe_calibration(result: Document) -> Json:

@@ -108,7 +108,7 @@ class PriorEstimate:
     """A bad rate of the target for the weights of rows."""
 
     rule: str
-    """labels, bbse or em: where it is from"""
+    """labels, bbse or em: where it is from; none: not asked for"""
     value: float | None
     """in (0, 1); None: not to be relied on"""
     reason: str | None
@@ -140,7 +140,7 @@ def em_prior(probability: Floats, prior_source: float, *, tolerance: float = 1e-
     """The target's bad rate by maximum likelihood under label shift (Saerens, Latinne, Decaestecker 2002, eq. 2.9).
 
     Args:
-        probability: (k,) calibrated probabilities of bad of target rows under the SOURCE's bad rate, in (0, 1).
+        probability: (k,) calibrated probabilities of bad of target rows under the SOURCE's bad rate, in [0, 1].
         prior_source: that bad rate, in (0, 1).
         tolerance: a round that changes the estimate by less is the last.
         most_rounds: the last in any case; the likelihood rises with every round, so the last is the best.
@@ -148,10 +148,11 @@ def em_prior(probability: Floats, prior_source: float, *, tolerance: float = 1e-
     Returns:
         In [0, 1].
     """
-    odds = probability / (1.0 - probability) * (1.0 - prior_source) / prior_source
+    # densities of the classes up to a common factor, not odds: a probability that rounds to 1 divides nothing by 0
+    of_bads, of_goods = probability / prior_source, (1.0 - probability) / (1.0 - prior_source)
     prior = prior_source
     for _ in range(most_rounds):
-        posterior = prior * odds / (prior * odds + 1.0 - prior)
+        posterior = prior * of_bads / (prior * of_bads + (1.0 - prior) * of_goods)
         before, prior = prior, float(posterior.mean())
         if abs(prior - before) < tolerance:
             break

@@ -97,9 +97,14 @@ class Evaluation:
             )
 
     @property
+    def training(self) -> NDArray[np.bool_]:
+        """(S,) which members have not stopped."""
+        return np.array([not member.has_stopped for member in self.members])
+
+    @property
     def has_stopped(self) -> bool:
         """Whether no member trains any more."""
-        return all(member.has_stopped for member in self.members)
+        return not self.training.any()
 
     def add_steps(self, done: int, logged: dict[str, NDArray[np.float32]], weights: Sequence[float]) -> None:
         """Write down a block's losses, name -> (steps, S), and its scheduled weights."""
@@ -179,7 +184,6 @@ class Evaluation:
             self.fixed = self._bandwidths(source, target)
         return {name: values.numpy() for name, values in self._shift(source, target, halves, self.fixed).items()}
 
-    @tf.function
     def _bandwidths(self, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
         m = target.shape[1]
         active_s, active_t = self._active(source, target)

@@ -89,7 +89,7 @@ def train_stack(
     while block := list(itertools.islice(batches, spec.evaluate_every)):
         weights = [spec.mmd_weight * _scheduled(spec, done + place, planned) for place in range(len(block))]
         logged = program.run(block, weights, done)
-        _check_finite(logged, done, seeds)
+        _check_finite(logged, done, seeds, evaluation.training)
         evaluation.add_steps(done, logged, weights)
         done += len(block)
         if len(block) == spec.evaluate_every:  # a last block that is not whole is not judged
@@ -283,9 +283,10 @@ def _cross_entropy(y: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=logits[..., 0])
 
 
-def _check_finite(logged: dict[str, NDArray[np.float32]], done: int, seeds: Sequence[int]) -> None:
-    total = logged["total_loss"]
-    bad = np.argwhere(~np.isfinite(total))
+def _check_finite(
+    logged: dict[str, NDArray[np.float32]], done: int, seeds: Sequence[int], training: NDArray[np.bool_]
+) -> None:
+    bad = np.argwhere(~np.isfinite(logged["total_loss"]) & training)  # what a stopped member comes to is not kept
     if not len(bad):
         return
     step, member = bad[0].tolist()

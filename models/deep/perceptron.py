@@ -107,8 +107,13 @@ class StackedPerceptron(keras.layers.Layer):
         """Take over the hidden layers of an ensemble; the head keeps its fresh weights.
 
         Raises:
-            ValueError: where its layers or members are not of this one's shape.
+            ValueError: where its layers, members or activation are not this one's.
         """
+        if network.activation != self.spec.activation:
+            raise ValueError(
+                f"expected an ensemble with activation {self.spec.activation} to start from, got {network.activation}: "
+                "its weights mean nothing to another; start anew"
+            )
         for layer, kernel, bias in zip(self.hidden_layers, network.weights, network.biases, strict=False):
             if kernel.shape != tuple(layer.kernel.shape) or len(network.weights) != len(self.all_layers):
                 shapes = [tuple(one.kernel.shape) for one in self.all_layers]

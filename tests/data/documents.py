@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crossrisk.config import Portfolio, expiry, parse_portfolio
+from crossrisk.config import ADAPTERS, NETWORKS, Portfolio, expiry, parse_portfolio
 from crossrisk.evidence import Evidence
 from crossrisk.metrics import METRICS, Metric, curves, evaluate
 from crossrisk.policy import decide
@@ -62,7 +62,7 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
         differences=differences,
         source_only=False,
         score_psi=0.04 if champion else None,
-        is_network=challenger == "dan",
+        is_network=challenger in NETWORKS,
         source_auc_fall=0.004,
         latency_p95_ms=3.0,
         size_mb=1.2,
@@ -164,7 +164,7 @@ def document(names: tuple[str, ...] = CONTENDERS, *, champion: bool = False, row
             "edges": [0.0, 0.1, 0.2, 0.3],
             "shares": {"source": [0.5, 0.3, 0.2], "target": [0.4, 0.4, 0.2], "judged": [0.3, 0.4, 0.3]},
         },
-        "training": training_history() if "dan" in names else None,
+        "trainings": {name: training_history(name) for name in names if name in NETWORKS},
         "reused": ["ingest"],
         "seconds": {"ingest": 0.4, "train dan": 31.2},
         "paths": {"model": None}
@@ -268,8 +268,28 @@ def split_facts() -> Json:
     }
 
 
-def training_history() -> Json:
-    """The history of a grid of three weights, one seed each."""
+def training_history(name: str = "dan", *, seeds: int = 1) -> Json:
+    """The history of a network: an adapter's has a grid of three weights, the others' one."""
+    aligns = name in ADAPTERS
+    method = "source_only" if name == "source_network" else name
+    layers = ["hidden_1", "hidden_2"] if name != "fine_tuned" else []
+    trainings = [_training(seed, layers) for seed in range(1, seeds + 1)]
+    weights = (0.0, 0.1, 1.0) if aligns else (0.0,)
+    prior = {"value": 0.081, "from": "bbse", "reason": None} if aligns else NO_PRIOR
+    return {
+        "schema_version": 2,
+        "method": method,
+        "layers": layers or ["hidden_2"],
+        "target_prior": prior,
+        "chosen_mmd_weight": 0.1 if aligns else 0.0,
+        "candidates": [{"mmd_weight": w, "stop_auc": 0.62 - w / 50, "trainings": trainings} for w in weights],
+    }
+
+
+NO_PRIOR = {"value": None, "from": "none", "reason": "not asked for"}
+
+
+def _training(seed: int, layers: list[str]) -> Json:
     steps = list(range(40))
     history = {
         "step": steps,
@@ -280,12 +300,30 @@ def training_history() -> Json:
         "evaluation_step": [20, 40],
         "stop_auc": [0.6, 0.62],
         "stop_ks": [0.2, 0.21],
-        "mmd_unbiased": [],
-        "mmd_no_shift_band": [],
     }
-    training = {"seed": 1, "best_step": 40, "stopped_step": 40, "stop_reason": "max_steps", "history": history}
-    candidates = [{"mmd_weight": w, "stop_auc": 0.62 - w / 50, "trainings": [training]} for w in (0.0, 0.1, 1.0)]
-    return {"schema_version": 1, "chosen_mmd_weight": 0.1, "candidates": candidates}
+    for layer in layers:
+        history |= {
+            f"mmd_{layer}": [0.05] * 40,
+            f"mmd_unbiased_{layer}": [0.15, 0.021],
+            f"mmd_no_shift_band_{layer}": [0.002, 0.001],
+            f"mmd_fixed_{layer}": [0.15, 0.031],
+        }
+    if layers:
+        last = layers[-1]
+        history |= {name: history[f"{name}_{last}"] for name in ("mmd_unbiased", "mmd_no_shift_band")}
+    return {"seed": seed, "best_step": 40, "stopped_step": 40, "stop_reason": "max_steps", "history": history}
+
+
+def earlier_release(result: Json) -> Json:
+    """The same result as a release wrote it that had one network, without layers and without the target's bad rate."""
+    history = result["trainings"].get("dan")
+    if history is not None:
+        history = {key: value for key, value in history.items() if key not in ("method", "layers", "target_prior")}
+        history["schema_version"] = 1
+        for training in (t for one in history["candidates"] for t in one["trainings"]):
+            own = training["history"]
+            training["history"] = {k: v for k, v in own.items() if not k.endswith(("_hidden_1", "_hidden_2"))}
+    return {key: value for key, value in result.items() if key != "trainings"} | {"training": history}
 
 
 def undefined() -> Json:

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import HOSTILE, Json, champion_manifest, document, group_line, portfolio, smallest, undefined
+from documents import (
+    HOSTILE,
+    Json,
+    champion_manifest,
+    document,
+    earlier_release,
+    group_line,
+    portfolio,
+    smallest,
+    training_history,
+    undefined,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,9 +41,9 @@ from flows.cli import command_parser
 # --- documents ---
 
 
-def nine_contenders() -> Json:
-    """As large as a real run: nine contenders, a champion, many groups, a leak, a diagnosis of six sentences."""
-    result = document(tuple(reversed(HONEST_LINEUP)), champion=True)
+def whole_lineup(challenger: str = HONEST_LINEUP[0]) -> Json:
+    """As large as a real run: the default lineup, a champion, many groups, a leak, a diagnosis of six sentences."""
+    result = document((*(name for name in HONEST_LINEUP if name != challenger), challenger), champion=True)
     result["segments"] = [group_line(column, f"{column} {i}", 0.6) for column in ("purpose", "home") for i in range(14)]
     result["protected"] = [group_line("zip3", f"{i:03}", 0.6 if i < 5 else None) for i in range(800)]
     for line in [*result["segments"], *result["protected"]]:
@@ -80,14 +91,14 @@ def numbers(value: Any) -> Iterator[Any]:
 
 
 def test_memo_is_plain_json_without_nan() -> None:
-    for result in (document(), document(champion=True), nine_contenders(), smallest()):
+    for result in (document(), document(champion=True), whole_lineup(), smallest()):
         memo = build_memo(result)
         assert json.loads(json.dumps(memo, allow_nan=False)) == memo
         assert all(isinstance(one, str | int | float | None) for one in numbers(memo))
 
 
 def test_json_twins_give_the_same_bytes_and_are_left_alone() -> None:
-    first = nine_contenders()
+    first = whole_lineup()
     twin = json.loads(json.dumps(first, sort_keys=True))
     before = copy.deepcopy(twin)
     one, other = build_memo(first), build_memo(twin)
@@ -119,7 +130,7 @@ def test_memo_of_one_class_has_dashes_and_says_that_nothing_is_claimed() -> None
 
 
 def test_page_fetches_nothing_and_runs_nothing() -> None:
-    page = render_memo_html(build_memo(nine_contenders()))
+    page = render_memo_html(build_memo(whole_lineup()))
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert re.findall(r'(?:href|src)="([^"]*)"', page) == ["model_card.html", "report.html"]
@@ -185,13 +196,13 @@ def test_headline_without_a_champion_is_the_auc() -> None:
 
 
 def test_more_reasons_than_the_page_holds_are_counted_there_and_kept_whole_in_the_data() -> None:
-    memo = build_memo(nine_contenders())
+    memo = build_memo(whole_lineup())
     assert len(memo["recommendation"]["reasons"]) == 13
     assert f"and {13 - MOST_REASONS} more, in the rules below" in text_of(render_memo_html(memo))
 
 
 def test_leak_stands_above_the_verdict() -> None:
-    words, text = html_words(nine_contenders()), markdown(nine_contenders())
+    words, text = html_words(whole_lineup()), markdown(whole_lineup())
     assert 0 < words.index("Possible leak") < words.index("Promote stacked")
     assert 0 < text.index("Possible leak") < text.index("Promote stacked")
     assert "Possible leak" not in html_words(document())
@@ -221,7 +232,7 @@ def test_every_rule_stands_on_the_memo_with_its_text_and_outcome() -> None:
 
 
 def test_every_contender_stands_on_the_memo_losers_and_unfitted_too() -> None:
-    result = nine_contenders()
+    result = whole_lineup()
     lost = {"fitted": False, "reason": "12 bads", "publishable": True, "select_auc": None, "calibration": None}
     result["contender_facts"]["target_boosted"] = lost
     del result["contenders"]["target_boosted"]
@@ -298,7 +309,7 @@ def test_label_contract_is_one_sentence_with_all_its_terms() -> None:
 
 
 def test_groups_beyond_the_page_are_counted_and_small_ones_greyed() -> None:
-    result = nine_contenders()
+    result = whole_lineup()
     memo = build_memo(result)
     assert sum(column["shown"] for column in memo["segments"]) == MOST_GROUPS
     assert sum(len(column["groups"]) for column in memo["segments"]) == len(result["segments"])
@@ -326,12 +337,32 @@ def test_seed_spread_needs_more_than_one_seed() -> None:
     spread = build_memo(document())["seed_spread"]
     assert [one["contender"] for one in spread] == ["source_forest"]
     assert spread[0]["spread"] == pytest.approx(0.01)
-    result = document()
-    chosen = result["training"]["candidates"][1]
-    other = copy.deepcopy(chosen["trainings"][0])
-    other["history"]["stop_auc"] = [0.6, 0.65]
-    chosen["trainings"].append(other)
-    assert build_memo(result)["seed_spread"][1]["auc"] == [0.62, 0.65]
+    result = document(("source_network", "fine_tuned", "dan"))
+    for name in ("fine_tuned", "dan"):
+        result["trainings"][name] = history = training_history(name, seeds=2)
+        (chosen,) = (one for one in history["candidates"] if one["mmd_weight"] == history["chosen_mmd_weight"])
+        chosen["trainings"][1]["history"]["stop_auc"] = [0.6, 0.65]
+    networks = build_memo(result)["seed_spread"][1:]
+    assert [(one["contender"], one["auc"]) for one in networks] == [("dan", [0.62, 0.65]), ("fine_tuned", [0.62, 0.65])]
+
+
+def test_memo_says_how_far_apart_the_layers_of_the_network_still_are() -> None:
+    said = "hidden_2: source and target differ by 0.0210 where 0.0010 would be noise; at step 20 it was 0.1500"
+    prior = "Bad rate of the target told to the alignment: 8.1%, estimated from scores alone (BBSE)."
+    assert [one["layer"] for one in build_memo(document())["network"]["layers"]] == ["hidden_1", "hidden_2"]
+    for text in (html_words(document()), markdown(document()).replace("\\_", "_")):
+        assert said in text
+        assert prior in text
+    other = document(("dan", "source_logistic"))
+    assert build_memo(other)["network"] is None
+    assert "would be noise" not in html_words(other)
+
+
+def test_memo_of_an_earlier_releases_result_renders() -> None:
+    old = earlier_release(document(champion=True))
+    assert build_memo(old)["network"]["layers"] == []
+    assert "would be noise" not in html_words(old) + markdown(old)
+    assert build_memo(earlier_release(smallest()))["network"] is None
 
 
 def test_limits_follow_the_run() -> None:
@@ -351,7 +382,7 @@ def test_limits_follow_the_run() -> None:
 
 
 def test_memo_speaks_of_evidence_never_of_compliance() -> None:
-    for result in (nine_contenders(), smallest()):
+    for result in (whole_lineup(), smallest()):
         assert "complian" not in (render_memo_html(build_memo(result)) + markdown(result)).lower()
         assert "Evidence for a decision" in markdown(result)
 
@@ -442,12 +473,13 @@ def test_undecided_primary_rule_is_not_called_unmeasured() -> None:
 # --- print ---
 
 
-def test_memo_of_a_large_run_prints_on_two_sheets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("challenger", ["stacked", "dan"])
+def test_memo_of_a_large_run_prints_on_two_sheets(challenger: str, tmp_path: Path) -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no chromium on PATH to print with")
     page, printed = tmp_path / "memo.html", tmp_path / "memo.pdf"
-    page.write_text(render_memo_html(build_memo(nine_contenders())), encoding="utf-8")
+    page.write_text(render_memo_html(build_memo(whole_lineup(challenger))), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     command = [chromium, *flags, "--no-pdf-header-footer", f"--print-to-pdf={printed}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=120)

@@ -8,10 +8,11 @@ import json
 import re
 
 import pytest
-from documents import CONTENDERS, HOSTILE, Json, document, group_line, smallest
+from documents import CONTENDERS as JUDGED
+from documents import HOSTILE, Json, document, earlier_release, group_line, smallest, training_history
 
 from crossrisk import stability
-from crossrisk.config import HONEST_LINEUP, GateConfig
+from crossrisk.config import CONTENDERS, NETWORKS, GateConfig
 from crossrisk.metrics import Metric
 from crossrisk.monitoring import judge_calibration
 from crossrisk.pages.model_card import (
@@ -107,7 +108,7 @@ def test_protected_columns_are_named_as_left_out() -> None:
 
 
 def test_every_contender_of_the_lineup_is_described() -> None:
-    assert set(KINDS) == set(HONEST_LINEUP)
+    assert set(KINDS) == set(CONTENDERS)
 
 
 def test_network_has_its_weight_and_grid_and_others_have_none() -> None:
@@ -115,9 +116,33 @@ def test_network_has_its_weight_and_grid_and_others_have_none() -> None:
     assert network["mmd_weight"] == 0.1
     assert [one["mmd_weight"] for one in network["grid"]] == [0.0, 0.1, 1.0]
     assert [one["seed"] for one in network["trainings"]] == [1]
+    assert (network["method"], network["settings"]) == ("dan", "models/deep/presets.py, preset dan")
     other = document(("dan", "source_logistic"))
-    assert other["training"] is not None
+    assert "dan" in other["trainings"]
     assert build_card(other)["architecture"]["network"] is None
+
+
+def test_network_says_how_far_apart_its_layers_are_and_what_it_was_told() -> None:
+    said = "hidden_1: source and target differ by 0.0210 where 0.0010 would be noise"
+    for text in (html_words(document()), markdown(document()).replace("\\_", "_")):
+        assert said in text
+        assert "Bad rate of the target told to the alignment: 8.1%" in text
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_card_of_every_network_renders(name: str) -> None:
+    result = document(("source_logistic", name))
+    result["trainings"][name] = training_history(name, seeds=10)
+    network = build_card(result)["architecture"]["network"]
+    assert len(network["trainings"]) == 10
+    assert {one["contender"] for one in build_card(result)["stability"]["seed_spread"]} == {"source_forest", name}
+    assert f"models/deep/presets.py, preset {name}" in html_words(result)
+
+
+def test_card_of_an_earlier_releases_result_renders() -> None:
+    network = build_card(earlier_release(document()))["architecture"]["network"]
+    assert (network["method"], network["mmd_weight"], network["layers"]) == ("dan", 0.1, [])
+    assert "None" not in html_words(earlier_release(document()))
 
 
 def test_training_prior_is_not_claimed_under_a_label_budget() -> None:
@@ -131,7 +156,7 @@ def test_training_prior_is_not_claimed_under_a_label_budget() -> None:
 def test_alternatives_and_results_are_the_numbers_of_the_report() -> None:
     result = document(champion=True)
     card, text = build_card(result), markdown(result)
-    assert {line["name"] for line in card["alternatives"]} == {*CONTENDERS, "champion"}
+    assert {line["name"] for line in card["alternatives"]} == {*JUDGED, "champion"}
     assert card["results"]["metrics"] == result["contenders"]["dan"]
     for metrics in result["contenders"].values():
         assert metric_text(metrics["auc"], 3) in text

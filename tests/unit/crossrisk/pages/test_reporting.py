@@ -10,7 +10,16 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
-from documents import CONTENDERS, Json, document, group_line, split_facts, undefined
+from documents import (
+    CONTENDERS,
+    Json,
+    document,
+    earlier_release,
+    group_line,
+    split_facts,
+    training_history,
+    undefined,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +71,7 @@ def page_with_champion() -> str:
 def words_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Json], str]:
     """The text of a document's page, without its pictures: they take a second a page."""
     monkeypatch.setattr(reporting, "_pictures", lambda *_: defaultdict(lambda: None))
+    monkeypatch.setattr(reporting, "_draw_trainings", lambda *_: {})
     return lambda result: _Page(render_report(result)).text
 
 
@@ -172,7 +182,7 @@ def test_document_of_another_layout_is_refused() -> None:
 
 def test_smallest_result_renders() -> None:
     smallest = document(("source_logistic",), rows=80)
-    smallest |= {"training": None, "segments": [], "forest_spread": [], "reused": [], "validation": {"outcome": "pass"}}
+    smallest |= {"trainings": {}, "segments": [], "forest_spread": [], "reused": [], "validation": {"outcome": "pass"}}
     smallest["cutoff"] = {"probability": None, "table": []}
     smallest["input"]["months"] = [row | {"month": None} for row in smallest["input"]["months"][:1]]
     smallest["split"]["strata"] = [{"stratum": "source undated 0", "part": "source_fit", "rows": 9}]
@@ -204,6 +214,56 @@ def test_chosen_mmd_weight_is_marked_once(page_with_champion: str) -> None:
     assert len(strong) == 1
     assert "0.1" in strong[0]
     assert "chosen" in strong[0]
+
+
+# --- networks ---
+
+
+def several_networks() -> Json:
+    """Three networks; the challenger is aligned in two layers."""
+    result = document(("source_network", "fine_tuned", "dan"))
+    result["trainings"]["dan"] = training_history("dan", seeds=10)
+    return result
+
+
+def test_every_network_has_its_curves_and_its_grid() -> None:
+    page = render_report(several_networks())
+    names = ("dan", "fine_tuned", "source_network")
+    assert re.findall(r'aria-label="Training curves of (\w+)"', page) == list(names)
+    assert [page.index(f"<h3>{name}</h3>") for name in names] == sorted(
+        page.index(f"<h3>{name}</h3>") for name in names
+    )
+    assert page.count("The mmd_weight is chosen") == 1  # the others have a grid of one
+
+
+def test_ten_seeds_are_told_by_their_range(words_of: Callable[[Json], str]) -> None:
+    result = several_networks()
+    (chosen,) = (one for one in result["trainings"]["dan"]["candidates"] if one["mmd_weight"] == 0.1)
+    chosen["trainings"][3]["history"]["stop_auc"] = [0.64, 0.62]
+    chosen["trainings"][3] |= {"best_step": 20, "stopped_step": 35, "stop_reason": "patience"}
+    assert "0.1 0.6180 10 0.6200 to 0.6400 20 to 40 35 to 40 max steps, patience chosen" in words_of(result)
+
+
+def test_every_layers_shift_stands_in_the_diagnosis_with_a_sentence(words_of: Callable[[Json], str]) -> None:
+    text = words_of(several_networks()).split("How source and target differ")[1].split("Features that alone")[0]
+    for layer in ("hidden_1", "hidden_2"):
+        assert f"dan, mmd_weight 0.1 {layer} 0.0210 0.0010 0.1500 0.0310" in text
+        assert f"source_network, mmd_weight 0 {layer} 0.0210 0.0010 0.1500 0.0310" in text
+    assert (
+        "dan: hidden_2: source and target differ by 0.0210 where 0.0010 would be noise; at step 20 it was 0.1500, in the "
+        "networks kept 0.0310 (one bandwidth for both)."
+    ) in text
+    assert "dan: Bad rate of the target told to the alignment: 8.1%, estimated from scores alone (BBSE)." in text
+    assert "fine_tuned" not in text
+
+
+def test_a_result_of_an_earlier_release_is_still_drawn() -> None:
+    page = render_report(earlier_release(document(champion=True)))
+    text = _Page(page).text
+    assert 'aria-label="Training curves of dan"' in page
+    assert "Training of the network" in text
+    assert "What is left of it inside the networks" not in text
+    assert "Training of the network" not in _Page(render_report(earlier_release(document(("source_logistic",))))).text
 
 
 # --- rows, summary, small parts ---
