@@ -250,8 +250,8 @@ def test_every_layers_shift_stands_in_the_diagnosis_with_a_sentence(words_of: Ca
         assert f"dan, mmd_weight 0.1 {layer} 0.0210 0.0010 0.1500 0.0310" in text
         assert f"source_network, mmd_weight 0 {layer} 0.0210 0.0010 0.1500 0.0310" in text
     assert (
-        "dan: hidden_2: source and target differ by 0.0210 where 0.0010 would be noise; at step 20 it was 0.1500, in the "
-        "networks kept 0.0310 (one bandwidth for both)."
+        "dan: hidden_2: source and target differ by 0.0210 where 0.0010 would be noise; at step 20 it was 0.1500, in "
+        "the networks kept 0.0310 (one bandwidth for both)."
     ) in text
     assert "dan: Bad rate of the target told to the alignment: 8.1%, estimated from scores alone (BBSE)." in text
     assert "fine_tuned" not in text

@@ -445,7 +445,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training_with_step_seed_and_losses
 
 def test_scores_that_are_not_numbers_end_the_training() -> None:
     rows = training_set()
-    with pytest.raises(TrainingError, match="finite scores of the stop rows.*after step 2 of seed 3"):
+    with pytest.raises(TrainingError, match=r"finite scores of the stop rows.*after step 2 of seed 3"):
         train(SMALL_ARTICLE, replace(rows, x_stop=np.full_like(rows.x_stop, np.nan)), seed=3)
 
 
