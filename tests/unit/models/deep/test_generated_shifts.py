@@ -19,8 +19,8 @@ from crossrisk.demo_shifts import Shift, ShiftedPopulations, ShiftSizes, draw_sh
 from crossrisk.metrics import auc_value
 from models.deep.presets import PRESETS
 from models.deep.spec import DeepSpec, FineTuning, TrainingSet
+from models.deep.steps import choose_weight
 from models.deep.trainer import train_ensemble
-from models.deep_worker import Candidate, choose
 from models.fitted import Matrix, Network
 from models.two_sample import two_sample_test
 
@@ -199,8 +199,5 @@ def test_grid_takes_alignment_where_it_helps_and_weight_zero_where_it_hurts(
 ) -> None:
     select = populations(shift).target_fit
     grid = {0.0: alone(), spec.mmd_weight: network(shift, spec)}
-    candidates = [
-        Candidate(weight, trained, [], auc_value(select.y, trained.raw_logit(select.x)))
-        for weight, trained in grid.items()
-    ]
-    assert choose(candidates).mmd_weight == chosen_weight
+    place = choose_weight([trained.raw_logit(select.x) for trained in grid.values()], select.y)
+    assert list(grid)[place] == chosen_weight
