@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from crossrisk.features import FeaturePlan, RawColumn, check_servable_names
 from crossrisk.scoring import Scaling
 from models import warmup
 from models.feature_graph import DATE_MISSING
-from models.fitted import Contender, Floats, Matrix
+from models.fitted import Activation, Contender, Floats, Matrix, Network
 from models.serving_graph import (
     EMBEDDING,
     EXAMPLES,
@@ -252,6 +253,26 @@ def load(directory: Path) -> LoadedModel:
             )
         columns.append(RawColumn(name=name, kind=kinds[spec.dtype]))
     return LoadedModel(columns=tuple(columns), saved=saved)
+
+
+def read_network(directory: Path, activation: Activation) -> Network | None:
+    """The ensemble of an exported network, from its variables alone; None where the version is of another form.
+
+    Args:
+        directory: of a SavedModel that `export` wrote.
+        activation: of the hidden layers, which a graph does not say; taken on trust.
+    """
+    reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+    named = set(reader.get_variable_to_shape_map())
+
+    def layers(kind: str) -> tuple[NDArray[np.float32], ...]:
+        keys = (f"contender/form/{kind}/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number in count())
+        return tuple(reader.get_tensor(key) for key in takewhile(named.__contains__, keys))
+
+    weights, biases = layers("weights"), layers("biases")
+    if not weights or len(weights) != len(biases):
+        return None
+    return Network(weights, biases, activation)
 
 
 def refuse_foreign_assets(directory: Path) -> None:

@@ -17,7 +17,8 @@ The spec:
     target_prior: bad rate of the target, or null
     prior_rule: "bbse" or "em", by which it is estimated where it is null, from the network that adapts nothing; null:
         not at all, and rows are not weighted by it
-    start: folder of an earlier contender that fine_tuned starts from, or null
+    start: folder of a published version whose network fine_tuned starts from, or null; one of another shape is left,
+        and a network of the source tuned; start_version: its number
     out: an existing folder; receives model.json, arrays.npz and history.json, and (all but the article) the folder
         `source_only` with the ensembles `alone` (source labels only) and `chosen`: what the guardrail compares
 """
@@ -29,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +41,7 @@ import tensorflow as tf
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.metrics import auc_value
 from crossrisk.shift.label import PriorEstimate, PriorRule, estimate_prior
+from models.bundle import read_network
 from models.child import Emit, Json, serve
 from models.deep.evaluation import TrainedNetwork
 from models.deep.loop import OnProgress
@@ -46,7 +49,7 @@ from models.deep.presets import PRESETS
 from models.deep.spec import DeepSpec, FineTuning, Labels, TrainingSet
 from models.deep.steps import choose_weight, target_loss_weight
 from models.deep.trainer import train_ensemble
-from models.fitted import Contender, Floats, Matrix, Network, load_contender, save_contender
+from models.fitted import Contender, Floats, Matrix, Network, save_contender
 from models.kernel_family import KernelFamily
 
 SOURCE_ONLY = "source_only"
@@ -87,7 +90,7 @@ def handle(spec: Json, emit: Emit) -> Json:
     is_article = spec["preset"] == "article"
     mmd_weights = (settings.mmd_weight,) if is_article else sorted(spec["mmd_weights"])
     seeds = spec["seeds"][:1] if is_article else spec["seeds"]
-    start = load_start(spec.get("start"))
+    start = read_start(spec.get("start"), settings, len(spec["columns"]), len(seeds))
     prior = _prior_before_training(spec["target_prior"], spec["prior_rule"])
     candidates: list[Candidate] = []
     for weight, on_progress, message in Progress(emit, time.monotonic).over(mmd_weights):
@@ -113,6 +116,7 @@ def handle(spec: Json, emit: Emit) -> Json:
         "target_prior": prior.value,
         "prior_from": prior.rule,
         "prior_reason": prior.reason,
+        "started_from": "source" if start is None else str(spec["start_version"]),
         "target_loss_weight": target_loss_weight(settings, training_set),
     }
 
@@ -126,14 +130,14 @@ def save_source_only(settings: DeepSpec, training_set: TrainingSet, chosen: Cand
         save_contender(Contender(name=name, form=form), folder / name)
 
 
-def load_start(folder: str | None) -> Network | None:
-    """The ensemble to start from. Raises InputError where the folder holds another form."""
+def read_start(folder: str | None, settings: DeepSpec, columns: int, members: int) -> Network | None:
+    """The published ensemble to start from; None where none is named or it has another shape."""
     if folder is None:
         return None
-    form = load_contender(Path(folder)).form
-    if not isinstance(form, Network):
-        raise InputError(f"{folder}: expected a network to start from, found {type(form).__name__}")
-    return form
+    found = read_network(Path(folder), settings.activation)
+    widths = (columns, *settings.hidden, 1)
+    wanted = [(members, a, b) for a, b in pairwise(widths)]
+    return found if found is not None and [one.shape for one in found.weights] == wanted else None
 
 
 def preset_with_overrides(preset: str, overrides: Mapping[str, Any]) -> DeepSpec:

@@ -6,6 +6,7 @@ What a training is lives in `models.deep`; which rows it sees and what the portf
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import ADAPTERS, AdapterConfig, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.config import ADAPTERS, NETWORKS, AdapterConfig, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.registry import Champion, Registry
+from crossrisk.registry.asking import plan_of
 from crossrisk.store import Stage, stage
 from models.child import run_worker
 from models.lineup import needs_target_labels
@@ -48,6 +51,8 @@ def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> S
     target = read_parts(matrix, columns, [TARGET_FIT, TARGET_SELECT])
     bads = _fit_bads(target)
     spec = worker_spec(loaded, name, target)
+    champion = _champion_to_start_from(loaded, name, columns)
+    spec["start_version"] = champion.version if champion else None
 
     def build(folder: Path) -> dict[str, Any]:
         if needs_target_labels(name) and bads < loaded.portfolio.lineup.min_target_bads:
@@ -56,7 +61,13 @@ def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> S
         with progress(name) as report:
             facts = run_worker(
                 "models.deep_worker",
-                {**spec, "matrix": str(matrix), "columns": list(columns), "out": str(folder)},
+                {
+                    **spec,
+                    "matrix": str(matrix),
+                    "columns": list(columns),
+                    "start": str(champion.folder) if champion else None,
+                    "out": str(folder),
+                },
                 workdir=folder,
                 on_event=lambda event: report(event["done"], event["total"], event["message"]),
             )
@@ -76,6 +87,25 @@ def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> S
             made.facts["stop_rows"],
         )
     return made
+
+
+def _champion_to_start_from(loaded: Loaded, name: str, columns: Sequence[str]) -> Champion | None:
+    """The champion where fine_tuned is to start from it and it is a network on the same columns; said where not."""
+    if name != "fine_tuned" or loaded.portfolio.lineup.fine_tuned.start != "champion":
+        return None
+    registry = Registry(loaded.folders.registry)
+    champion = registry.champion()
+    if champion is None:
+        logger.info("fine_tuned starts from a network of the source: there is no champion yet")
+        return None
+    if champion.manifest["contender"] not in NETWORKS or plan_of(registry, champion).outputs != tuple(columns):
+        logger.info(
+            "fine_tuned starts from a network of the source: champion %d is %s, or on other columns",
+            champion.version,
+            champion.manifest["contender"],
+        )
+        return None
+    return champion
 
 
 def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
@@ -112,7 +142,6 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
         "seeds": [seed] if article else list(range(seed, seed + settings.seeds)),
         "target_prior": float(fit_labels.mean()) if enough and not article and name in ADAPTERS else None,
         "prior_rule": settings.prior if isinstance(settings, AdapterConfig) and not article else None,
-        "start": None,
     }
 
 
