@@ -105,7 +105,7 @@ def handle(spec: Json, emit: Emit) -> Json:
     save_contender(Contender(name=spec["name"], form=chosen.network), out)
     if not is_article:
         save_source_only(settings, training_set, chosen, out / SOURCE_ONLY)
-    document = history_document(settings, candidates, chosen, prior)
+    document = history_document(settings, candidates, chosen, prior, rows.choose[1])
     (out / "history.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     return {
         "name": spec["name"],
@@ -262,7 +262,7 @@ def choose(candidates: Sequence[Candidate], y_choose: Labels) -> Candidate:
 
 
 def history_document(
-    settings: DeepSpec, candidates: Sequence[Candidate], chosen: Candidate, prior: PriorEstimate
+    settings: DeepSpec, candidates: Sequence[Candidate], chosen: Candidate, prior: PriorEstimate, y_choose: Labels
 ) -> Json:
     """What `history.json` holds: the method, every weight and seed, and the choice."""
     return {
@@ -275,6 +275,7 @@ def history_document(
             {
                 "mmd_weight": candidate.mmd_weight,
                 "stop_auc": candidate.stop_auc,
+                "choose_auc": auc_value(y_choose, candidate.choose_logits),
                 "trainings": [_training_document(one) for one in candidate.trained],
             }
             for candidate in candidates

@@ -210,7 +210,11 @@ def _describe_architecture(result: Document) -> Json:
     return described | {
         "network": {
             **{key: network[key] for key in ("method", "mmd_weight", "layers", "target_prior", "sentences")},
-            "grid": [{key: one[key] for key in ("mmd_weight", "stop_auc")} for one in history["candidates"]],
+            # an earlier release chose on the stop rows
+            "grid": [
+                {"mmd_weight": one["mmd_weight"], "auc": one.get("choose_auc", one["stop_auc"])}
+                for one in history["candidates"]
+            ],
             "trainings": [{key: one[key] for key in kept} for one in chosen_trainings(history)],
             "settings": f"models/deep/presets.py, preset {preset}",
         }

@@ -118,6 +118,7 @@ def _describe_candidate(candidate: Document, chosen: float) -> Json:
         "mmd_weight": candidate["mmd_weight"],
         "is_chosen": candidate["mmd_weight"] == chosen,
         "stop_auc": candidate["stop_auc"],
+        "choose_auc": candidate.get("choose_auc"),
         "networks": len(trainings),
         "auc_low": min(aucs),
         "auc_high": max(aucs),

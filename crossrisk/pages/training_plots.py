@@ -49,7 +49,7 @@ def draw_training(name: str, history: Mapping[str, Any]) -> Markup:
         else [_mean_history([t["history"] for t in one["trainings"]])]
         for one in history["candidates"]
     }
-    with drawing_of(f"training {name}", f"Training curves of {name}", 10.4, 5.0) as drawing:
+    with drawing_of(f"training {name}", "Training curves of the network", 10.4, 5.0) as drawing:
         grid = drawing.figure.subplots(2, 4)
         for axes, (key, title) in zip(grid.flat, _panels(history), strict=False):
             axes.set_title(title)

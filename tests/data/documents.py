@@ -282,7 +282,10 @@ def training_history(name: str = "dan", *, seeds: int = 1) -> Json:
         "layers": layers or ["hidden_2"],
         "target_prior": prior,
         "chosen_mmd_weight": 0.1 if aligns else 0.0,
-        "candidates": [{"mmd_weight": w, "stop_auc": 0.62 - w / 50, "trainings": trainings} for w in weights],
+        "candidates": [
+            {"mmd_weight": w, "stop_auc": 0.62 - w / 50, "choose_auc": 0.63 - w / 50, "trainings": trainings}
+            for w in weights
+        ],
     }
 
 
@@ -320,6 +323,8 @@ def earlier_release(result: Json) -> Json:
     if history is not None:
         history = {key: value for key, value in history.items() if key not in ("method", "layers", "target_prior")}
         history["schema_version"] = 1
+        for candidate in history["candidates"]:
+            del candidate["choose_auc"]
         for training in (t for one in history["candidates"] for t in one["trainings"]):
             own = training["history"]
             training["history"] = {k: v for k, v in own.items() if not k.endswith(("_hidden_1", "_hidden_2"))}

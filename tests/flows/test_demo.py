@@ -60,8 +60,9 @@ def retrain_demo(folder: Path, spec: DemoSpec, *arguments: str, offline: bool) -
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Run:
-    few = ("--set", "lineup.dan.seeds=1", "--set", "lineup.dan.mmd_weights=[0.0, 1.0]")
-    return retrain_demo(tmp_path_factory.mktemp("demo"), DemoSpec(), *few, offline=True)
+    few = ("lineup.dan.seeds=1", "lineup.dan.mmd_weights=[0.0, 1.0]", "lineup.fine_tuned.seeds=1")
+    arguments = [argument for one in few for argument in ("--set", one)]
+    return retrain_demo(tmp_path_factory.mktemp("demo"), DemoSpec(), *arguments, offline=True)
 
 
 def test_standard_output_is_one_json_object_with_the_promised_keys(demo):

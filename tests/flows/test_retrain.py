@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from datetime import date
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 from builders import FLOW_TOML, loans_with_noise
 
+from crossrisk.config import ADAPTERS, NETWORKS
 from crossrisk.errors import ConfigError, InputError, ValidationBlockedError
 from crossrisk.registry import Registry
 from crossrisk.runs import read_runs
@@ -123,6 +125,23 @@ def test_the_article_reports_three_figures_and_publishes_the_network(mini):
     assert set(result["article"]) == {"test (the 30% that chose the stop)", "total target", "unlabelled 70%"}
     assert result["judged"]["part"] == "target_unlabelled"
     assert len(result["forest_spread"]) == 5
+
+
+@pytest.mark.flow
+def test_every_network_is_trained_judged_and_told(mini):
+    mini.write(loans_with_noise())
+    few = [f"lineup.{name}.{key}" for name in NETWORKS for key in ("seeds=2", "max_steps=30")]
+    result = mini.retrain(
+        f"lineup.contenders={['source_logistic', *NETWORKS]}", *few, "lineup.fine_tuned.tuning_steps=30"
+    )
+    assert set(result["contenders"]) == {"source_logistic", *NETWORKS}
+    assert set(result["trainings"]) == set(NETWORKS)
+    page = Path(result["paths"]["report"]).read_text()
+    assert page.count('aria-label="Training curves of the network"') == len(NETWORKS)
+    for name in (*ADAPTERS, "source_network"):
+        assert re.search(rf"<li>{name}: hidden_\d: source and target differ by", page)
+    spread = {one["contender"] for one in json.loads(Path(result["paths"]["memo.json"]).read_text())["seed_spread"]}
+    assert spread >= set(NETWORKS)
 
 
 @pytest.mark.flow

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from documents import document, group_line
+from documents import document, group_line, training_history
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +23,7 @@ from crossrisk.pages.model_card import build_card, render_card_html, render_card
 from crossrisk.pages.plots import Estimate, Panel, Whiskers, draw_intervals, draw_seconds
 from crossrisk.pages.reporting import render_report, summarise
 from crossrisk.pages.texts import environment, markdown_text, visible_text
+from crossrisk.pages.training_plots import draw_training
 
 POISON = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>--></style></title>{{ 7 * 191 }}"
 LINES = "x\r\n# alert\n| alert | alert |\n[alert](http://alert.example) ![alert](//alert) http://alert.example $alert$"
@@ -104,6 +105,7 @@ def quick(monkeypatch):
         monkeypatch.setattr(module, "markdown_environment", functools.cache(module.markdown_environment))
     names = reporting._pictures(full_document(), reporting.contender_lines(full_document()))
     monkeypatch.setattr(reporting, "_pictures", lambda *_: dict.fromkeys(names))
+    monkeypatch.setattr(reporting, "_draw_trainings", lambda *_: {})
 
 
 @pytest.mark.usefixtures("quick")
@@ -143,6 +145,7 @@ def test_any_name_is_one_line_of_markdown(name):
 @pytest.mark.parametrize("draw", [
     lambda name: draw_intervals([Whiskers(name, "contender", [Estimate(0.6, 0.5, 0.7)])], [Panel("AUC")]),
     lambda name: draw_seconds({name: 1.0}),
+    lambda name: draw_training(name, training_history() | {"layers": [name], "method": name}),
 ])  # fmt: skip
 def test_a_name_in_a_picture_is_text(draw):
     name = POISON + "]]><!-- --><foreignObject>&lt;"

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from crossrisk.errors import InputError, TrainingError
+from crossrisk.metrics import auc_value
 from crossrisk.shift.label import estimate_prior
 from models.child import run_worker
 from models.deep.presets import ARTICLE, DAN, PRESETS
@@ -25,6 +26,7 @@ PARTS = {
     "source_fit": ["source_fit"],
     "target_fit": ["target_fit"],
     "stop": ["target_select"],
+    "choose": ["target_select"],
     "held_out": ["source_stop"],
 }
 COLUMNS = ["income", "age", "noise"]
@@ -93,8 +95,8 @@ def read(spec: dict[str, Any], **changes: Any) -> TrainingSet:
     return read_rows(Path(spec["matrix"]), **arguments).training_set(0.4)
 
 
-def candidate(mmd_weight: float, stop_auc: float) -> Candidate:
-    return Candidate(mmd_weight, Network((), (), "relu"), [], stop_auc)
+def candidate(mmd_weight: float, logits: Any) -> Candidate:
+    return Candidate(mmd_weight, Network((), (), "relu"), [], 0.5, np.asarray(logits, np.float64))
 
 
 # --- a whole training ---
@@ -130,9 +132,9 @@ def test_child_trains_the_grid_and_leaves_the_chosen_ensemble_and_the_history_of
     logged = document["candidates"][1]["trainings"][0]["history"]
     assert logged["step"] == [0, 1, 2, 3, 4, 5]
     assert len(logged["mmd_unbiased_hidden_2"]) == len(logged["mmd_fixed_hidden_2"]) == 2
-    best = max(document["candidates"], key=lambda one: one["stop_auc"])
-    assert document["chosen_mmd_weight"] == result["mmd_weight"] == best["mmd_weight"]
-    assert result["stop_auc"] == best["stop_auc"]
+    assert document["chosen_mmd_weight"] == result["mmd_weight"]
+    (kept,) = (one for one in document["candidates"] if one["mmd_weight"] == result["mmd_weight"])
+    assert result["stop_auc"] == kept["stop_auc"] == kept["choose_auc"]  # the same rows here
     assert {event["event"] for event in events} == {"progress"}
     assert (events[-1]["done"], events[-1]["total"]) == (12, 12)  # 2 weights, 6 steps of both seeds at once
 
@@ -348,9 +350,22 @@ def test_too_few_rows_are_a_training_error_that_names_the_weight(spec: dict[str,
         run(spec)
 
 
-def test_the_highest_stop_auc_is_chosen_and_on_a_tie_the_smallest_weight() -> None:
-    assert choose([candidate(0.0, 0.70), candidate(0.1, 0.72), candidate(1.0, 0.71)]).mmd_weight == 0.1
-    assert choose([candidate(1.0, 0.70), candidate(0.0, 0.70), candidate(0.1, 0.70)]).mmd_weight == 0.0
+def test_the_smallest_weight_that_ranks_the_choosing_rows_as_well_is_chosen_in_whatever_order_they_come() -> None:
+    label = np.array([0, 0, 1, 1] * 20)
+    good, poor = label + 0.01 * np.arange(80), np.arange(80) % 3
+    assert choose([candidate(1.0, good), candidate(0.1, good), candidate(0.0, poor)], label).mmd_weight == 0.1
+    assert choose([candidate(1.0, good), candidate(0.0, good), candidate(0.1, poor)], label).mmd_weight == 0.0
+
+
+def test_rows_that_choose_need_not_be_those_that_stop(spec: dict[str, Any]) -> None:
+    spec |= {"parts": {**PARTS, "stop": ["source_stop"]}, "seeds": [1]}
+    result = run(spec)
+    assert result["stop_rows"] == 160
+    rows = read_rows(Path(spec["matrix"]), COLUMNS, spec["parts"])
+    found = networks_of(Path(spec["out"]))
+    kept = next(one for one in history(spec)["candidates"] if one["mmd_weight"] == result["mmd_weight"])
+    assert kept["choose_auc"] == pytest.approx(auc_value(rows.choose[1], found.raw_logit(rows.choose[0])))
+    assert kept["stop_auc"] == pytest.approx(auc_value(rows.stop[1], found.raw_logit(rows.stop[0])))
 
 
 # --- rows ---
@@ -381,9 +396,10 @@ def test_the_order_of_the_rows_in_the_file_changes_nothing(spec: dict[str, Any])
     assert np.array_equal(rows.y_stop, again.y_stop)
 
 
-def test_a_part_that_trains_may_not_decide_the_stop(spec: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"target_fit.*a row does one of the two"):
-        read(spec, parts={**PARTS, "stop": ["target_fit"]})
+def test_a_part_that_trains_may_decide_neither_stop_nor_weight(spec: dict[str, Any]) -> None:
+    for role in ("stop", "choose"):
+        with pytest.raises(InputError, match=r"target_fit.*a row does one of them"):
+            read(spec, parts={**PARTS, role: ["target_fit"]})
 
 
 def test_a_missing_column_and_an_empty_role_are_named(spec: dict[str, Any]) -> None:

@@ -133,8 +133,8 @@ class Trained:
 
 @pytest.mark.parametrize(
     ("name", "target_loss_weight", "seen"),
-    [("source_logistic", 0.0, 0.1), ("dan", 0.0, 0.1), ("dan", 1.0, 0.15), ("stacked", 0.0, 0.2),
-     ("pooled_boosted", 0.0, 0.2)],
+    [("source_logistic", 0.0, 0.1), ("source_network", 0.0, 0.1), ("dan", 0.0, 0.1), ("dan", 1.0, 0.15),
+     ("dsan", 3.0, 0.175), ("fine_tuned", 0.5, 0.2), ("stacked", 0.0, 0.2), ("pooled_boosted", 0.0, 0.2)],
 )  # fmt: skip
 def test_the_prior_is_corrected_from_the_one_the_loss_really_saw(name, target_loss_weight, seen):
     expected = np.log(0.2 / 0.8) - np.log(seen / (1 - seen))

@@ -98,31 +98,40 @@ def test_activations_go_by_the_names_of_the_spec() -> None:
 # --- dropout ---
 
 
-def noise(step: int = 0, seeds: tuple[int, ...] = (5, 6)) -> Noise:
-    return Noise(tf.constant(seeds, tf.int32), tf.constant(step))
+def noise(step: int = 0, seeds: tuple[int, ...] = (5, 6), widths: tuple[int, ...] = (20, 20)) -> Noise:
+    return Noise(tf.constant(seeds, tf.int32), tf.constant(step), widths)
 
 
 def test_dropout_keeps_the_mean_and_drops_its_share() -> None:
     dropped = noise().drop(tf.ones([2, 1000, 20]), 0.2, layer=1).numpy()
-    assert (dropped == 0).mean() == pytest.approx(0.2, abs=0.01)  # 2 standard errors: .004
+    assert (dropped == 0).mean() == pytest.approx(51 / 256, abs=0.01)  # 2 standard errors: .004
     assert dropped.mean() == pytest.approx(1.0, abs=0.02)
-    assert set(np.unique(dropped)) == {0.0, np.float32(1.25)}
+    assert set(np.unique(dropped)) == {0.0, np.float32(256 / 205)}
+
+
+def test_units_that_share_a_random_number_are_dropped_independently() -> None:
+    kept = noise(widths=(7, 20)).drop(tf.ones([1, 4000, 20]), 0.5, layer=1).numpy()[0] > 0
+    correlation = np.corrcoef(kept.astype(float), rowvar=False)
+    assert np.abs(correlation - np.eye(20)).max() < 5 / np.sqrt(4000)
 
 
 def test_noise_is_a_function_of_seed_step_and_layer_and_of_nothing_else() -> None:
     ones = tf.ones([2, 50, 20])
     mask = noise(3).drop(ones, 0.5, layer=1).numpy()
     assert np.array_equal(noise(3).drop(ones, 0.5, layer=1), mask)
+    both = noise(3)
+    both.drop(ones, 0.5, layer=0)
+    assert np.array_equal(both.drop(ones, 0.5, layer=1), mask)
     assert not np.array_equal(mask[0], mask[1])
     assert not np.array_equal(noise(4).drop(ones, 0.5, layer=1), mask)
-    assert not np.array_equal(noise(3).drop(ones, 0.5, layer=2), mask)
+    assert not np.array_equal(noise(3).drop(ones, 0.5, layer=0), mask)
     alone = noise(3, seeds=(6,)).drop(ones[1:], 0.5, layer=1)
     assert np.array_equal(alone[0], mask[1])
 
 
 def test_what_is_aligned_is_measured_before_its_own_dropout() -> None:
     network = StackedPerceptron(replace(SMALL_DAN, dropout=0.5), 3, SEEDS)
-    quiet, noisy = network.activations(rows()), network.activations(rows(), noise())
+    quiet, noisy = network.activations(rows()), network.activations(rows(), noise(widths=(12, 6)))
     assert np.array_equal(quiet["hidden_1"], noisy["hidden_1"])
     assert not np.array_equal(quiet["hidden_2"], noisy["hidden_2"])  # whose input was dropped
 

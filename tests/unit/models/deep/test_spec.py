@@ -92,6 +92,7 @@ def test_layers_that_the_network_has_not_or_has_twice_are_refused(layers: tuple[
         ({"evaluate_every": 0}, "evaluate_every"),
         ({"warm_up_steps": 0}, "warm_up_steps"),
         ({"mmd_weight": -0.1}, "mmd_weight"),
+        ({"target_row_weight": -1.0}, "target_row_weight"),
         ({"hidden": ()}, "hidden layer"),
         ({"hidden": (8, 0)}, "hidden layer"),
         ({"dropout": 1.0}, "dropout"),

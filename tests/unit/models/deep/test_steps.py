@@ -12,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import SMALL_ARTICLE, SMALL_DAN, training_set
 
+from crossrisk.metrics import paired_test
 from models.deep.presets import ARTICLE, DAN
 from models.deep.spec import DeepSpec, TrainingSet
 from models.deep.steps import (
     check_rows,
+    choose_weight,
     diagnosis_rows,
     is_new_best,
     is_window_without_gain,
     planned_steps,
     row_stream,
+    target_loss_weight,
 )
 
 # --- checkpoint and early stop ---
@@ -88,6 +91,42 @@ def test_diagnosis_takes_twice_as_many_source_rows_as_target_rows_and_no_more_th
     assert diagnosis_rows(DAN, 10_000, 10_000) == 256
     assert diagnosis_rows(DAN, 100, 10_000) == 50
     assert diagnosis_rows(DAN, 10_000, 30) == 30
+
+
+# --- target labels ---
+
+
+def test_a_labelled_target_row_counts_as_many_source_rows_as_the_recipe_says() -> None:
+    rows = training_set(200, 150, known_share=0.2)
+    assert target_loss_weight(replace(DAN, target_row_weight=3.0), rows) == pytest.approx(3.0 * 30 / 200)
+    assert target_loss_weight(replace(DAN, use_target_labels=False), rows) == 0.0
+
+
+# --- the choice of a weight ---
+
+
+def scores(noise: float, *, rows: int = 400) -> tuple[Any, Any]:
+    """Logits whose noise hides the label the more the larger it is, and the label."""
+    label = (np.arange(rows) % 4 == 0).astype(np.float32)
+    rng = np.random.default_rng(5)
+    return 1.5 * label + rng.normal(size=rows) + noise * rng.normal(size=rows), label
+
+
+def test_the_smallest_weight_within_one_standard_error_of_the_best_is_chosen() -> None:
+    (best, label), (close, _), (further, _) = scores(0.0), scores(0.2), scores(1.0)
+    for own, is_close in ((close, True), (further, False)):
+        test = paired_test(label, best, own)
+        assert test.difference is not None
+        assert test.standard_error is not None
+        assert (0.0 < test.difference < test.standard_error) == is_close
+    assert choose_weight([further, close, best], label) == 1
+    assert choose_weight([close, further, best], label) == 0
+    assert choose_weight([further, further, best], label) == 2
+
+
+def test_equal_rankings_are_no_reason_to_adapt() -> None:
+    logits, label = scores(0.0)
+    assert choose_weight([logits, 2 * logits + 1, logits], label) == 0
 
 
 # --- refusals ---

@@ -94,6 +94,20 @@ def test_total_loss_is_the_classification_loss_plus_the_scheduled_distance_of_al
     np.testing.assert_allclose(history["total_loss"], history["classification_loss"] + added, rtol=1e-5)
 
 
+def test_labelled_target_rows_count_as_many_source_rows_as_the_recipe_says() -> None:
+    rows = training_set(known_share=0.5)
+    spec = replace(DAN_TO_THE_END, dropout=0.0, mmd_weight=0.0, target_row_weight=3.0)
+    source, target, network = first_batch(spec, seed=0)
+
+    def cross_entropy(x: Any, y: Any) -> Any:
+        return tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=network(x)[0]).numpy()
+
+    known = target[np.isfinite(rows.y_t[target])]
+    of_target = 3.0 * 75 / 200 * cross_entropy(rows.x_t[known], rows.y_t[known]).mean()
+    expected = cross_entropy(rows.x_s[source], rows.y_s[source]).mean() + of_target
+    assert train(spec, rows, seed=0).history["classification_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_article_ramps_by_the_step_before_the_update(article_run: TrainedNetwork) -> None:
     history = article_run.history
     assert history["step"] == list(range(12))  # 4 target batches, 3 epochs
@@ -145,7 +159,8 @@ def source_only_training(spec: DeepSpec, rows: TrainingSet, seed: int) -> list[A
     @tf.function
     def update(x: Any, y: Any, step: Any) -> None:
         with tf.GradientTape() as tape:
-            logits = network.activations(x, Noise(seeds, step))["logits"][..., 0]
+            noise = Noise(seeds, step, spec.hidden) if spec.dropout > 0.0 else None
+            logits = network.activations(x, noise)["logits"][..., 0]
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=y, logits=logits))
         variables = network.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
@@ -280,6 +295,14 @@ def test_kept_weights_are_those_of_the_best_evaluation() -> None:
     assert ks_value(rows.y_stop, logits) == pytest.approx(history["stop_ks"][best], abs=1e-2)
 
 
+def test_where_the_last_weights_are_kept_no_evaluation_stops_or_chooses() -> None:
+    trained = train(replace(EARLY, checkpoint="last"), training_set(), seed=0)
+    assert (trained.best_step, trained.stopped_step, trained.stop_reason) == (60, 60, "max_steps")
+    assert is_window_without_gain(trained.history["stop_auc"], EARLY.patience)
+    logits = stack([trained]).raw_logit(training_set().x_stop)
+    assert auc_value(training_set().y_stop, logits) == pytest.approx(trained.history["stop_auc"][-1], abs=1e-4)
+
+
 def test_training_stops_at_the_first_window_without_gain() -> None:
     spec = replace(SMALL_ARTICLE, epochs=None, max_steps=400, evaluate_every=1, patience=3, learning_rate=0.05)
     trained = train(spec, training_set(), seed=0)
@@ -322,7 +345,7 @@ def diverging_after_its_stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, 
     """Make the losses of a member NaN from a step on."""
 
     def spoil(member: int, step: int) -> None:
-        run = loop._Program.run
+        run = loop.Program.run
 
         def spoilt(self: Any, block: Any, weights: Any, done: int) -> Any:
             logged = run(self, block, weights, done)
@@ -330,7 +353,7 @@ def diverging_after_its_stop(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, 
                 logged["total_loss"][:, member] = np.nan
             return logged
 
-        monkeypatch.setattr(loop._Program, "run", spoilt)
+        monkeypatch.setattr(loop.Program, "run", spoilt)
 
     return spoil
 

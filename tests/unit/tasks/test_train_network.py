@@ -1,0 +1,158 @@
+"""What the child that trains a network is told: rows by role, priors, what the portfolio changes of the preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from builders import FLOW_TOML, portfolio
+
+from crossrisk.config import ADAPTERS, NETWORKS, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.store import Stage
+from models.deep.presets import PRESETS
+from models.deep_worker import preset_with_overrides
+from tasks import train_network as task
+from tasks.matrix import Part
+from tasks.train_network import overrides_of, train_network, worker_spec
+
+MANY = 200
+
+
+def loaded(folder: Path, *overrides: str) -> Loaded:
+    return portfolio(folder, toml=FLOW_TOML, overrides=overrides)
+
+
+def target(fit_bads: int, select_bads: int, *, unknown: int = 0) -> Part:
+    """Rows of the target: a tenth of each part is bad, and so many more rows of target_fit have no known label."""
+    labels = {
+        "target_fit": [1.0] * fit_bads + [0.0] * 9 * fit_bads + [np.nan] * unknown,
+        "target_select": [1.0] * select_bads + [0.0] * 9 * select_bads + [np.nan] * unknown,
+    }
+    parts = pl.Series([part for part, own in labels.items() for _ in own])
+    label = np.array([value for own in labels.values() for value in own])
+    return Part(pl.Series(range(len(label))), parts, np.zeros((len(label), 1), np.float32), label)
+
+
+def spec_of(folder: Path, name: str, rows: Part, *overrides: str) -> dict[str, Any]:
+    return worker_spec(loaded(folder, *overrides), name, rows)
+
+
+# --- rows ---
+
+
+@pytest.mark.parametrize(
+    ("select_bads", "stops", "chooses"),
+    [(MANY, "target_select", "target_select"), (150, "target_select", "target_select"),
+     (149, "source_stop", "target_select"), (30, "source_stop", "target_select"), (29, "source_stop", "source_stop")],
+)  # fmt: skip
+def test_few_target_bads_decide_no_stop_and_fewer_choose_no_weight(
+    tmp_path: Path, select_bads: int, stops: str, chooses: str
+) -> None:
+    parts = spec_of(tmp_path, "dan", target(MANY, select_bads, unknown=5))["parts"]
+    assert (parts["stop"], parts["choose"]) == ([stops], [chooses])
+
+
+def test_the_sources_own_network_takes_nothing_from_the_target(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "source_network", target(MANY, MANY))
+    assert (spec["parts"]["stop"], spec["parts"]["choose"]) == (["source_stop"], ["source_stop"])
+    assert (spec["target_prior"], spec["prior_rule"], spec["mmd_weights"]) == (None, None, [0.0])
+    assert PRESETS["source_network"].use_target_labels is False
+
+
+# --- labels and prior ---
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapters_learn_from_target_labels_and_their_bad_rate_where_they_are_enough(tmp_path: Path, name: str) -> None:
+    few, enough = (spec_of(tmp_path, name, target(bads, MANY, unknown=300)) for bads in (19, 20))
+    assert (few["overrides"]["use_target_labels"], few["target_prior"], few["prior_rule"]) == (False, None, "bbse")
+    assert (enough["overrides"]["use_target_labels"], enough["target_prior"]) == (True, pytest.approx(0.1))
+
+
+def test_target_labels_that_the_portfolio_forbids_are_not_learnt_from(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "dan", target(MANY, MANY), "lineup.dan.use_target_labels=false", "lineup.dan.prior=em")
+    assert spec["overrides"]["use_target_labels"] is False
+    assert spec["prior_rule"] == "em"
+
+
+def test_the_article_is_told_its_rows_and_its_seed_alone(tmp_path: Path) -> None:
+    changes = ("preset=article", "lineup.dan.hidden=[8, 4]", "lineup.dan.max_steps=40", "lineup.dan.seeds=5")
+    spec = spec_of(tmp_path, "dan", target(MANY, 3), *changes)
+    assert spec["preset"] == "article"
+    assert spec["overrides"] == {"max_steps": 40}
+    assert spec["parts"]["target_fit"] == ["target_unlabelled"]
+    assert spec["parts"]["stop"] == ["target_select"]
+    assert (len(spec["seeds"]), spec["target_prior"], spec["prior_rule"]) == (1, None, None)
+
+
+def test_seeds_count_up_from_the_lineups(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "dsan", target(MANY, MANY), "lineup.seed=40", "lineup.dsan.seeds=3")
+    assert spec["seeds"] == [40, 41, 42]
+
+
+# --- what the portfolio changes ---
+
+
+def test_what_the_portfolio_leaves_out_is_the_presets() -> None:
+    assert overrides_of(NetworkConfig()) == overrides_of(KernelConfig()) == overrides_of(FineTunedConfig()) == {}
+
+
+def test_kernels_and_the_second_stage_are_tables_of_their_own() -> None:
+    kernels = KernelConfig(bandwidth="fixed", fix_sigma=2.0, kernel_num=3, kernel_mul=4.0, estimator="unbiased")
+    assert overrides_of(kernels) == {
+        "estimator": "unbiased",
+        "kernels": {"bandwidth": "fixed", "sigma": 2.0, "num": 3, "mul": 4.0},
+    }
+    tuned = FineTunedConfig(tuning_rate=0.01, head_steps=0, tuning_steps=7, max_steps=9)
+    assert overrides_of(tuned) == {
+        "max_steps": 9, "fine_tuning": {"learning_rate": 0.01, "head_steps": 0, "max_steps": 7},
+    }  # fmt: skip
+
+
+EVERY_SETTING: dict[str, list[str]] = {
+    "network": ["max_steps=9", "learning_rate=0.1", "hidden=[8, 4, 2]", "dropout=0.1"],
+    "adapter": ["schedule='warm_up'", "warm_up_steps=5", "row_weights='class_conditional'"],
+    "kernels": ["estimator='unbiased'", "bandwidth='fixed'", "fix_sigma=1.0", "kernel_mul=3.0"],
+    "tuning": ["tuning_rate=0.1", "layer_decay=3.0", "head_steps=1", "thaw_every=2", "tuning_steps=9"],
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_everything_that_a_portfolio_may_change_is_understood_by_the_worker(tmp_path: Path, name: str) -> None:
+    kinds = ["network"]
+    kinds += ["adapter"] if name in ADAPTERS else []
+    kinds += ["kernels"] if name in ("dan", "ddc", "dsan") else []
+    kinds += ["tuning"] if name == "fine_tuned" else []
+    changes = [f"lineup.{name}.{one}" for kind in kinds for one in EVERY_SETTING[kind]]
+    if name in ADAPTERS:
+        changes.append(f"lineup.{name}.layers=['{'last_hidden' if name == 'ddc' else 'hidden_1'}']")
+    spec = spec_of(tmp_path, name, target(MANY, MANY), *changes)
+    recipe = preset_with_overrides(spec["preset"], spec["overrides"])
+    assert (recipe.hidden, recipe.max_steps, recipe.learning_rate) == ((8, 4, 2), 9, 0.1)
+    assert recipe.method == PRESETS[name].method
+    if "kernels" in kinds:
+        assert (recipe.kernels.sigma, recipe.kernels.mul) == (1.0, 3.0)
+    if "tuning" in kinds:
+        assert (recipe.fine_tuning.thaw_every, recipe.fine_tuning.max_steps) == (2, 9)
+
+
+# --- few labels ---
+
+
+def test_fine_tuning_without_enough_target_bads_is_not_fitted_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = target(12, MANY)
+
+    class Plan:
+        outputs = ("x",)
+
+    monkeypatch.setattr(task, "read_parts", lambda *_: rows)
+    monkeypatch.setattr(task, "load_plan", lambda _: Plan)
+    monkeypatch.setattr(task, "run_worker", lambda *_, **__: pytest.fail("a child was started"))
+    stage = Stage("encoded", tmp_path, "ab" * 8, reused=False, seconds=0.0, facts={})
+    made = train_network.fn(loaded(tmp_path), "fine_tuned", stage, stage)
+    assert made.facts == {"fitted": False, "reason": "12 matured target bads to fit on, at least 20 needed"}
