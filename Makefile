@@ -13,8 +13,8 @@ export GX_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test test-flows test-data test-slow faults kill-demo check security audit memos bench serve stop \
-  lock clean
+.PHONY: help setup demo test test-flows test-data test-slow faults kill-demo check security audit memos bench splits \
+  amazon serve stop lock clean
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | sort
 
@@ -77,6 +77,7 @@ memos: $(STAMP)  ## two real decisions and their memos: one that borrows, one th
 
 bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
 	$(BIN)/python benchmarks/bench_mmd.py
+	$(BIN)/python benchmarks/bench_shifts.py
 	$(BIN)/python benchmarks/bench_validate.py
 	$(BIN)/python benchmarks/bench_features.py
 	$(BIN)/python benchmarks/bench_scoring.py
@@ -86,6 +87,15 @@ bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
 	$(BIN)/python benchmarks/bench_metrics.py --repeats 1
 	$(BIN)/python benchmarks/bench_gate.py
 	$(BIN)/python benchmarks/bench_coverage.py
+
+# both go on where an earlier call was ended, and keep what is done under work/
+splits: $(STAMP)  ## every contender on the seven real credit splits, ten draws of target labels (hours)
+	CROSSRISK_DATA="$${CROSSRISK_DATA:-$$( [ -d ../shared/data ] && cd ../shared/data && pwd || echo data )}" \
+	  $(BIN)/python benchmarks/bench_splits.py
+
+amazon: $(STAMP)  ## deep adapters on the 12 pairs of Amazon reviews, beside the published table (20 minutes)
+	CROSSRISK_DATA="$${CROSSRISK_DATA:-$$( [ -d ../shared/data ] && cd ../shared/data && pwd || echo data )}" \
+	  $(BIN)/python benchmarks/bench_amazon.py
 
 serve: $(STAMP)  ## Prefect server, worker and deployments on this machine, in the background
 	deployments/serve.sh start
