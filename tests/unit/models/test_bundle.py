@@ -42,7 +42,7 @@ from crossrisk.features import (
 from models import bundle, export_worker, verification
 from models.child import run_worker
 from models.feature_graph import DATE_MISSING
-from models.fitted import Contender, Form, save_contender
+from models.fitted import Contender, Form, Network, save_contender
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,13 @@ def test_exported_contender_says_what_the_contender_says(name: str, tmp_path: Pa
     scores = bundle.load(tmp_path / "model").score_frame(golden, batch_rows=128)
     np.testing.assert_allclose(scores.probability, expected, rtol=0, atol=tolerance)
     np.testing.assert_allclose(scores.score, SCALING.score(scores.probability), rtol=0, atol=1e-9)
+
+    # the variables of a network, and of nothing else, are a network to start from
+    found = bundle.read_network(tmp_path / "model", "relu")
+    assert (found is not None) == isinstance(contender.form, Network)
+    if found is not None and isinstance(contender.form, Network):
+        layers = zip((*found.weights, *found.biases), (*contender.form.weights, *contender.form.biases), strict=True)
+        assert all(np.array_equal(read, written) for read, written in layers)
 
 
 def test_directory_holds_what_tensorflow_writes_the_warm_up_and_nothing_else(exported: Path) -> None:

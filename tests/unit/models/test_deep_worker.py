@@ -14,13 +14,13 @@ import pytest
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.metrics import auc_value
 from crossrisk.shift.label import estimate_prior
+from models import deep_worker
 from models.child import run_worker
 from models.deep.presets import ARTICLE, DAN, PRESETS
 from models.deep.spec import FineTuning, TrainingSet
 from models.deep_worker import Candidate, Progress, choose, handle, preset_with_overrides, read_rows
-from models.fitted import Contender, Network, load_contender, save_contender
+from models.fitted import Network, load_contender
 from models.kernel_family import KernelFamily
-from models.shallow.logistic import fit_logistic
 
 PARTS = {
     "source_fit": ["source_fit"],
@@ -72,6 +72,7 @@ def spec_in(folder: Path) -> dict[str, Any]:
         "target_prior": 0.4,
         "prior_rule": "bbse",
         "start": None,
+        "start_version": None,
         "out": str(folder / "out"),
     }
 
@@ -198,28 +199,41 @@ def tuning(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"name": "fine_tuned", "preset": "fine_tuned", "overrides": overrides, **changes}
 
 
-def test_fine_tuned_starts_from_the_folder_that_it_is_given(tuning: dict[str, Any], tmp_path: Path) -> None:
-    earlier = tmp_path / "earlier"
-    earlier.mkdir()
+def published(members: int = 2) -> Network:
+    """A network of the worker's shape."""
     rng = np.random.default_rng(1)
-    shapes = ((2, 3, 8), (2, 8, 4), (2, 4, 1))
+    shapes = ((members, 3, 8), (members, 8, 4), (members, 4, 1))
     weights = tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    biases = tuple(np.zeros((2, shape[-1]), np.float32) for shape in shapes)
-    save_contender(Contender("fine_tuned", Network(weights, biases, "relu")), earlier)
-    run(tuning | {"start": str(earlier)})
+    return Network(weights, tuple(np.zeros((members, shape[-1]), np.float32) for shape in shapes), "relu")
+
+
+def test_fine_tuned_starts_from_the_version_that_it_is_given(
+    tuning: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = published()
+    asked = []
+    monkeypatch.setattr(deep_worker, "read_network", lambda *given: asked.append(given) or start)
+    result = run(tuning | {"start": "models/1700000000", "start_version": 1_700_000_000})
+    assert result["started_from"] == "1700000000"
     found = networks_of(Path(tuning["out"]))
-    assert np.array_equal(found.weights[0], weights[0])  # never thawed
-    assert np.array_equal(found.weights[1], weights[1])
-    assert not np.array_equal(found.weights[2], weights[2])
-    with pytest.raises(TrainingError, match="train as many seeds on the same features"):
-        run(tuning | {"start": str(earlier), "seeds": [1, 2, 3]})
+    assert asked == [(Path("models/1700000000"), "relu")]
+    assert np.array_equal(found.weights[0], start.weights[0])  # never thawed
+    assert np.array_equal(found.weights[1], start.weights[1])
+    assert not np.array_equal(found.weights[2], start.weights[2])
 
 
-def test_fine_tuned_refuses_a_start_that_is_no_network(tuning: dict[str, Any], tmp_path: Path) -> None:
-    rows = read(tuning)
-    save_contender(Contender("source_logistic", fit_logistic(rows.x_s, rows.y_s.astype(np.int8))), tmp_path)
-    with pytest.raises(InputError, match="expected a network to start from, found"):
-        run(tuning | {"start": str(tmp_path)})
+@pytest.mark.parametrize("start", [None, published(3)])
+def test_a_version_that_is_no_network_of_the_same_shape_is_left_and_the_source_tuned(
+    tuning: dict[str, Any], monkeypatch: pytest.MonkeyPatch, start: Network | None
+) -> None:
+    monkeypatch.setattr(deep_worker, "read_network", lambda *_: start)
+    result = run(tuning | {"start": "models/1700000000", "start_version": 1_700_000_000})
+    assert result["started_from"] == "source"
+    left = networks_of(Path(tuning["out"]))
+    again = Path(tuning["out"]).parent / "again"
+    again.mkdir()
+    run(tuning | {"start": None, "out": str(again)})
+    assert all(np.array_equal(a, b) for a, b in zip(left.weights, networks_of(again).weights, strict=True))
 
 
 def test_fine_tuned_without_target_labels_of_both_classes_is_a_training_error(tuning: dict[str, Any]) -> None:

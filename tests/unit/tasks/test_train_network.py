@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 from builders import FLOW_TOML, portfolio
+from registries import publish
 
 from crossrisk.config import ADAPTERS, NETWORKS, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.registry import Registry
 from crossrisk.store import Stage
 from models.deep.presets import PRESETS
 from models.deep_worker import preset_with_overrides
@@ -137,6 +140,45 @@ def test_everything_that_a_portfolio_may_change_is_understood_by_the_worker(tmp_
         assert (recipe.kernels.sigma, recipe.kernels.mul) == (1.0, 3.0)
     if "tuning" in kinds:
         assert (recipe.fine_tuning.thaw_every, recipe.fine_tuning.max_steps) == (2, 9)
+
+
+# --- the champion as a start ---
+
+
+@pytest.fixture
+def of_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | None]:
+    """Which version fine_tuned starts from, where this contender is the champion, on the one column x."""
+
+    class Plan:
+        outputs = ("x",)
+
+    monkeypatch.setattr(task, "plan_of", lambda *_: Plan)
+
+    def start(contender: str | None, *, columns: tuple[str, ...] = ("x",), rule: str = "champion") -> int | None:
+        home = loaded(tmp_path, f"lineup.fine_tuned.start={rule}")
+        if contender is not None:
+            publish(Registry(home.folders.registry), 1_700_000_000, contender=contender)
+        found = task._champion_to_start_from(home, "fine_tuned", columns)
+        return None if found is None else found.version
+
+    return start
+
+
+@pytest.mark.parametrize("contender", NETWORKS)
+def test_a_champion_that_is_a_network_on_the_same_columns_is_started_from(
+    of_champion: Callable[..., int | None], contender: str
+) -> None:
+    assert of_champion(contender) == 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("contender", "changes"),
+    [(None, {}), ("source_logistic", {}), ("dan", {"columns": ("x", "y")}), ("dan", {"rule": "source"})],
+)
+def test_otherwise_the_sources_network_is_tuned(
+    of_champion: Callable[..., int | None], contender: str | None, changes: dict[str, Any]
+) -> None:
+    assert of_champion(contender, **changes) is None
 
 
 # --- few labels ---
