@@ -33,7 +33,7 @@ from tasks.publish import publish
 from tasks.report import report
 from tasks.split import split_populations
 from tasks.train_baselines import train_baseline
-from tasks.train_network import train_network
+from tasks.train_network import check_networks, train_network
 from tasks.validate import validate
 
 P = ParamSpec("P")
@@ -68,6 +68,7 @@ def make_comparison(run: Steps, loaded: Loaded) -> Comparison:
     Raises:
         ValidationBlockedError: a rule that says `stop` failed; the page that shows it is named.
     """
+    check_networks(loaded)
     ingested = run.step("ingest", ingest, loaded)
     validated = run.step("validate", validate, loaded, ingested)
     checked = run.attach(validated.folder / "validation.html")

@@ -15,10 +15,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import ADAPTERS, NETWORKS, AdapterConfig, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.errors import ConfigError, InputError
 from crossrisk.registry import Champion, Registry
 from crossrisk.registry.asking import plan_of
 from crossrisk.store import Stage, stage
 from models.child import run_worker
+from models.deep.presets import preset_with_overrides
 from models.lineup import needs_target_labels
 from tasks.features import ENCODED, load_plan
 from tasks.matrix import Part, read_parts
@@ -89,6 +91,20 @@ def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> S
     return made
 
 
+def check_networks(loaded: Loaded) -> None:
+    """Refuse a network that cannot be, before anything is read for it.
+
+    Raises:
+        ConfigError: what the portfolio says of a contender contradicts itself; the contender is named.
+    """
+    for name in loaded.portfolio.contenders:
+        if name in NETWORKS:
+            try:
+                preset_with_overrides(name, overrides_of(getattr(loaded.portfolio.lineup, name)))
+            except InputError as error:
+                raise ConfigError(f"lineup.{name}: {error}") from error
+
+
 def _champion_to_start_from(loaded: Loaded, name: str, columns: Sequence[str]) -> Champion | None:
     """The champion where fine_tuned is to start from it and it is a network on the same columns; said where not."""
     if name != "fine_tuned" or loaded.portfolio.lineup.fine_tuned.start != "champion":
@@ -98,9 +114,10 @@ def _champion_to_start_from(loaded: Loaded, name: str, columns: Sequence[str]) -
     if champion is None:
         logger.info("fine_tuned starts from a network of the source: there is no champion yet")
         return None
-    if champion.manifest["contender"] not in NETWORKS or plan_of(registry, champion).outputs != tuple(columns):
+    is_alike = champion.manifest["contender"] in NETWORKS and champion.manifest.get("preset") == loaded.portfolio.preset
+    if not is_alike or plan_of(registry, champion).outputs != tuple(columns):
         logger.info(
-            "fine_tuned starts from a network of the source: champion %d is %s, or on other columns",
+            "fine_tuned starts from a network of the source: champion %d is %s, of another preset or on other columns",
             champion.version,
             champion.manifest["contender"],
         )

@@ -148,6 +148,10 @@ class DeepSpec(NetworkSpec):
             if name not in self.layer_names:
                 known = ", ".join((LAST_HIDDEN, *self.layer_names))
                 raise ValueError(f"layers names {name!r}, which a network of {self.hidden} has not; it has {known}")
+        if self.method == "ddc" and (self.kernels.num != 1 or len(self.layers) != 1):
+            raise ValueError(
+                f"ddc has one kernel on one layer, got {self.kernels.num} kernels on {self.layers}; take dan for more"
+            )
         if self.estimator == "linear" and (self.row_weights == "class_conditional" or self.method == "dsan"):
             raise ValueError('a discrepancy for each class needs estimator "biased" or "unbiased", not "linear"')
 

@@ -13,13 +13,14 @@ from builders import FLOW_TOML, portfolio
 from registries import publish
 
 from crossrisk.config import ADAPTERS, NETWORKS, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.errors import ConfigError
 from crossrisk.registry import Registry
 from crossrisk.store import Stage
 from models.deep.presets import PRESETS
 from models.deep_worker import preset_with_overrides
 from tasks import train_network as task
 from tasks.matrix import Part
-from tasks.train_network import overrides_of, train_network, worker_spec
+from tasks.train_network import check_networks, overrides_of, train_network, worker_spec
 
 MANY = 200
 
@@ -154,10 +155,12 @@ def of_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
     monkeypatch.setattr(task, "plan_of", lambda *_: Plan)
 
-    def start(contender: str | None, *, columns: tuple[str, ...] = ("x",), rule: str = "champion") -> int | None:
+    def start(
+        contender: str | None, *, columns: tuple[str, ...] = ("x",), rule: str = "champion", preset: str = "honest"
+    ) -> int | None:
         home = loaded(tmp_path, f"lineup.fine_tuned.start={rule}")
         if contender is not None:
-            publish(Registry(home.folders.registry), 1_700_000_000, contender=contender)
+            publish(Registry(home.folders.registry), 1_700_000_000, contender=contender, preset=preset)
         found = task._champion_to_start_from(home, "fine_tuned", columns)
         return None if found is None else found.version
 
@@ -173,7 +176,13 @@ def test_a_champion_that_is_a_network_on_the_same_columns_is_started_from(
 
 @pytest.mark.parametrize(
     ("contender", "changes"),
-    [(None, {}), ("source_logistic", {}), ("dan", {"columns": ("x", "y")}), ("dan", {"rule": "source"})],
+    [
+        (None, {}),
+        ("source_logistic", {}),
+        ("dan", {"columns": ("x", "y")}),
+        ("dan", {"rule": "source"}),
+        ("dan", {"preset": "article"}),
+    ],
 )
 def test_otherwise_the_sources_network_is_tuned(
     of_champion: Callable[..., int | None], contender: str | None, changes: dict[str, Any]
@@ -198,3 +207,18 @@ def test_fine_tuning_without_enough_target_bads_is_not_fitted_and_says_why(
     stage = Stage("encoded", tmp_path, "ab" * 8, reused=False, seconds=0.0, facts={})
     made = train_network.fn(loaded(tmp_path), "fine_tuned", stage, stage)
     assert made.facts == {"fitted": False, "reason": "12 matured target bads to fit on, at least 20 needed"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lineup.dan.layers=['hidden_3']", r"lineup.dan: .*hidden_3.*it has last_hidden, hidden_1, hidden_2, logits"),
+        ("lineup.ddc.kernel_num=3", r"lineup.ddc: .*one kernel on one layer, got 3"),
+        ("lineup.dan={estimator='linear', row_weights='class_conditional'}", r"lineup.dan: .*not \"linear\""),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_read(
+    override: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_networks(loaded(tmp_path, "lineup.contenders=['dan', 'ddc']", override))
