@@ -33,7 +33,7 @@ from tasks.publish import publish
 from tasks.report import report
 from tasks.split import split_populations
 from tasks.train_baselines import train_baseline
-from tasks.train_network import train_network
+from tasks.train_network import check_networks, train_network
 from tasks.validate import validate
 
 P = ParamSpec("P")
@@ -139,6 +139,7 @@ def retrain(
     """
     make_quiet(os.environ)
     loaded = load_run(config, os.environ, as_of=logical_date(as_of), preset=preset, overrides=overrides)
+    check_networks(loaded.portfolio)
     with recorded("retrain", loaded) as run:
         superfluous = why_superfluous(loaded)
         if superfluous is not None:

@@ -28,11 +28,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -45,12 +43,11 @@ from models.bundle import read_network
 from models.child import Emit, Json, serve
 from models.deep.evaluation import TrainedNetwork
 from models.deep.loop import OnProgress
-from models.deep.presets import PRESETS
-from models.deep.spec import DeepSpec, FineTuning, Labels, TrainingSet
+from models.deep.presets import preset_with_overrides
+from models.deep.spec import DeepSpec, Labels, TrainingSet
 from models.deep.steps import choose_weight, target_loss_weight
 from models.deep.trainer import train_ensemble
 from models.fitted import Contender, Floats, Matrix, Network, save_contender
-from models.kernel_family import KernelFamily
 
 SOURCE_ONLY = "source_only"
 
@@ -138,35 +135,6 @@ def read_start(folder: str | None, settings: DeepSpec, columns: int, members: in
     widths = (columns, *settings.hidden, 1)
     wanted = [(members, a, b) for a, b in pairwise(widths)]
     return found if found is not None and [one.shape for one in found.weights] == wanted else None
-
-
-def preset_with_overrides(preset: str, overrides: Mapping[str, Any]) -> DeepSpec:
-    """The named preset with some fields replaced. Raises InputError on a name or value that it does not know."""
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}; expected one of {sorted(PRESETS)}")
-    try:
-        return _replaced(PRESETS[preset], overrides)
-    except ValueError as error:
-        raise InputError(f"preset {preset!r} with {dict(overrides)}: {error}") from error
-
-
-Settings = TypeVar("Settings", DeepSpec, KernelFamily, FineTuning)
-
-
-def _replaced(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
-    known = [field.name for field in fields(settings)]
-    values: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            raise InputError(
-                f"unknown training option {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
-            )
-        if isinstance(value, Mapping):
-            values[name] = _replaced(getattr(settings, name), value)
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return replace(settings, **values)
 
 
 @dataclass(frozen=True)

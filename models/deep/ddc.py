@@ -8,18 +8,8 @@ linear kernel; ours is one Gaussian kernel, which sees more than a difference of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from models.deep.dan import Dan
-from models.deep.spec import DeepSpec
 
 
 class Ddc(Dan):
-    """DAN's distance with one kernel on one layer."""
-
-    def __init__(self, spec: DeepSpec, seeds: Sequence[int], prior_target: float | None) -> None:
-        super().__init__(spec, seeds, prior_target)
-        if spec.kernels.num != 1 or len(spec.layers) != 1:
-            raise ValueError(
-                f"ddc has one kernel on one layer, got {spec.kernels.num} kernels on {spec.layers}; take dan for more"
-            )
+    """DAN's distance; `DeepSpec` sees to it that it is of one kernel on one layer."""

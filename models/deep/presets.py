@@ -1,4 +1,4 @@
-"""The recipes that have a name: the article's, and one for each contender of the lineup. Plain data.
+"""The recipes that have a name: the article's, and one for each contender of the lineup. Plain data, no TensorFlow.
 
 Changed by measurement on the real splits (docs/benchmarks.md); what each method is stands in its own file.
 """
@@ -6,10 +6,13 @@ Changed by measurement on the real splits (docs/benchmarks.md); what each method
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Any, TypeVar
 
-from models.deep.spec import DeepSpec
+from crossrisk.errors import InputError
+from models.deep.spec import DeepSpec, FineTuning
 from models.kernel_family import KernelFamily
 
 ARTICLE_KERNELS = KernelFamily(reduce="sum", gradient=True)
@@ -78,7 +81,36 @@ PRESETS: Mapping[str, DeepSpec] = MappingProxyType(
         "deep_coral": replace(DAN, method="deep_coral"),
         "dann": replace(DAN, method="dann", schedule="dann"),
         "dsan": replace(DAN, method="dsan"),
-        "fine_tuned": replace(DAN, method="fine_tuned", mmd_weight=0.0),
+        "fine_tuned": replace(DAN, method="fine_tuned", mmd_weight=0.0, use_target_labels=False),
     }
 )
 """Name of a contender -> its recipe, and the article's under its own name."""
+
+
+def preset_with_overrides(preset: str, overrides: Mapping[str, Any]) -> DeepSpec:
+    """The named preset with some fields replaced. Raises InputError on a name or value that it does not know."""
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; expected one of {sorted(PRESETS)}")
+    try:
+        return _replaced(PRESETS[preset], overrides)
+    except ValueError as error:
+        raise InputError(f"preset {preset!r} with {dict(overrides)}: {error}") from error
+
+
+Settings = TypeVar("Settings", DeepSpec, KernelFamily, FineTuning)
+
+
+def _replaced(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    known = [field.name for field in fields(settings)]
+    values: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            raise InputError(
+                f"unknown training option {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+            )
+        if isinstance(value, Mapping):
+            values[name] = _replaced(getattr(settings, name), value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return replace(settings, **values)
