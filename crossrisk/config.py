@@ -418,7 +418,7 @@ class NetworkConfig(_Form):
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)] | None = (
         Field(default=None, description="units of each hidden layer, input side first")
     )
-    dropout: float | None = Field(default=None, ge=0, lt=1)
+    dropout: float | None = Field(default=None, ge=0, le=0.99)
 
 
 class AdapterConfig(NetworkConfig):
@@ -446,6 +446,14 @@ class AdapterConfig(NetworkConfig):
     def _zero_in_grid(self) -> Self:
         if 0.0 not in self.mmd_weights:
             raise ValueError("mmd_weights must hold 0, so that no adaptation can win on its own merits")
+        if len(set(self.mmd_weights)) < len(self.mmd_weights):
+            raise ValueError(f"mmd_weights must hold each weight once, got {list(self.mmd_weights)}")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_with_its_schedule(self) -> Self:
+        if self.warm_up_steps is not None and self.schedule != "warm_up":
+            raise ValueError('warm_up_steps goes with schedule = "warm_up", and only with it')
         return self
 
 
@@ -465,6 +473,12 @@ class KernelConfig(AdapterConfig):
         if (self.fix_sigma is not None) != (self.bandwidth == "fixed"):
             raise ValueError('fix_sigma goes with bandwidth = "fixed", and only with it')
         return self
+
+
+class CoralConfig(AdapterConfig):
+    """What one may change of Deep CORAL, whose distance is ten times smaller than a discrepancy."""
+
+    mmd_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0, 1.0, 10.0)
 
 
 class FineTunedConfig(NetworkConfig):
@@ -500,7 +514,7 @@ class LineupConfig(_Form):
     min_target_bads: int = Field(default=60, ge=1, description="below: no contender is fitted on target labels")
     dan: KernelConfig = KernelConfig()
     ddc: KernelConfig = KernelConfig()
-    deep_coral: AdapterConfig = AdapterConfig(mmd_weights=(0.0, 1.0, 10.0))
+    deep_coral: CoralConfig = CoralConfig()
     dann: AdapterConfig = AdapterConfig()
     dsan: KernelConfig = KernelConfig()
     fine_tuned: FineTunedConfig = FineTunedConfig()
@@ -511,6 +525,8 @@ class LineupConfig(_Form):
         for name in self.contenders:
             if name not in CONTENDERS:
                 raise ValueError(f"unknown contender {name!r}{_nearest(name, CONTENDERS)}")
+        if len(set(self.contenders)) < len(self.contenders):
+            raise ValueError(f"contenders must be named once each, got {list(self.contenders)}")
         return self
 
 

@@ -68,7 +68,6 @@ def make_comparison(run: Steps, loaded: Loaded) -> Comparison:
     Raises:
         ValidationBlockedError: a rule that says `stop` failed; the page that shows it is named.
     """
-    check_networks(loaded)
     ingested = run.step("ingest", ingest, loaded)
     validated = run.step("validate", validate, loaded, ingested)
     checked = run.attach(validated.folder / "validation.html")
@@ -140,6 +139,7 @@ def retrain(
     """
     make_quiet(os.environ)
     loaded = load_run(config, os.environ, as_of=logical_date(as_of), preset=preset, overrides=overrides)
+    check_networks(loaded.portfolio)
     with recorded("retrain", loaded) as run:
         superfluous = why_superfluous(loaded)
         if superfluous is not None:

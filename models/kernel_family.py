@@ -8,6 +8,9 @@ from typing import Literal
 Bandwidth = Literal["mean", "median", "fixed"]
 Reduce = Literal["sum", "mean"]
 
+MOST_RATIO = 1e30
+"""Widest bandwidth over the narrowest: float32 ends at 3e38, and its infinity times a distance of 0 is no number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class KernelFamily:
@@ -37,7 +40,12 @@ class KernelFamily:
             raise ValueError(f'reduce must be "sum" or "mean", got {self.reduce!r}')
         if (self.sigma is not None) != (self.bandwidth == "fixed"):
             raise ValueError(f'fix_sigma goes with bandwidth "fixed" and only with it, got {self.sigma!r}')
-        if self.sigma is not None and self.sigma <= 0.0:
+        if self.mul > MOST_RATIO ** (1.0 / max(self.num - 1, 1)):
+            raise ValueError(
+                f"{self.num} kernels of ratio {self.mul:g} span more than {MOST_RATIO:g}, beyond float32; take fewer "
+                "kernels (kernel_num) or a smaller ratio (kernel_mul)"
+            )
+        if self.sigma is not None and not self.sigma > 0.0:
             raise ValueError(
                 f"fix_sigma must be positive, got {self.sigma}; take another rule to read it from the batch"
             )

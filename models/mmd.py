@@ -63,7 +63,8 @@ def mk_mmd2(
     Returns:
         (...) of the type of x_s. Biased: in [0, 2] times the weight of the conditions (times `num` for a sum) up to
         rounding. Unbiased and linear: zero in expectation when both batches come from one distribution, hence often
-        negative. A batch without variance gives a finite value and gradient. A condition whose weight rests on one row
+        negative. NaN where a row is, or where squared distances exceed the type's range (rows of 1e18 in float32). A
+        batch without variance gives a finite value and gradient. A condition whose weight rests on one row
         of either population has no pair to estimate from: unbiased, it adds 0.
 
     Raises:
@@ -102,11 +103,13 @@ def no_shift_band(
         (...) >= 0 of the type of x.
 
     Raises:
-        ValueError: on an odd or too small sample.
+        ValueError: on an odd or too small sample, or halves of another one.
     """
     x = tf.convert_to_tensor(x)
     if x.shape.rank < 2 or (x.shape[-2] is not None and (x.shape[-2] < 4 or x.shape[-2] % 2)):
         raise ValueError(f"the sample must have shape (..., 2 m, d) with m at least 2, got {x.shape}")
+    if not x.shape[-2:-1].is_compatible_with(halves.shape[-1:]):
+        raise ValueError(f"halves must have one sign for each of the {x.shape[-2]} rows, got shape {halves.shape}")
     m = tf.cast(tf.shape(x)[-2] // 2, x.dtype)
     halves = tf.cast(halves, x.dtype)
     rows = _scaled(x, x[..., :0, :], family, centre).z
@@ -299,7 +302,10 @@ def _scaled(x_s: tf.Tensor, x_t: tf.Tensor, family: KernelFamily, centre: tf.Ten
     mean = (tf.reduce_sum(x_s, -2, keepdims=True) + tf.reduce_sum(x_t, -2, keepdims=True)) / rows
     x_s, x_t = x_s - mean, x_t - mean  # against cancellation in float32; the estimate ignores a common offset
     found = centre_of(x_s, x_t, family) if centre is None else centre
-    inverse_root = tf.math.rsqrt(tf.cast(found, x_s.dtype) * family.widest)[..., None, None]
+    widest = tf.cast(found, x_s.dtype) * family.widest
+    # beyond the type's range every row would be divided by infinity, and any two populations agree
+    widest = tf.where(tf.math.is_inf(widest), tf.constant(float("nan"), x_s.dtype), widest)
+    inverse_root = tf.math.rsqrt(widest)[..., None, None]
     return _Scaled(tf.concat([x_s, x_t], axis=-2) * inverse_root, inverse_root)
 
 
@@ -371,8 +377,13 @@ def _check_batches(x_s: tf.Tensor, x_t: tf.Tensor, at_least: int) -> None:
         raise ValueError(f"source and target must have shapes (..., n_s, d) and (..., n_t, d), got {shapes}")
     if not (x_s.shape[:-2].is_compatible_with(x_t.shape[:-2]) and x_s.shape[-1:].is_compatible_with(x_t.shape[-1:])):
         raise ValueError(f"source and target must have shapes (..., n_s, d) and (..., n_t, d), got {shapes}")
-    if x_s.dtype != x_t.dtype or not x_s.dtype.is_floating:
-        raise ValueError(f"source and target must share one floating type, got {x_s.dtype} and {x_t.dtype}")
+    if x_s.shape[-1] == 0:
+        raise ValueError(f"source and target must have at least one column, got {shapes}")
+    if x_s.dtype != x_t.dtype or x_s.dtype not in (tf.float32, tf.float64):
+        raise ValueError(
+            f"source and target must both be float32 or both float64, got {x_s.dtype.name} and {x_t.dtype.name}; cast "
+            "them"
+        )
     for name, rows in (("source", x_s.shape[-2]), ("target", x_t.shape[-2])):
         if rows is not None and rows < at_least:
             raise ValueError(

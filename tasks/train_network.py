@@ -14,7 +14,16 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import ADAPTERS, NETWORKS, AdapterConfig, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.config import (
+    ADAPTERS,
+    NETWORKS,
+    AdapterConfig,
+    FineTunedConfig,
+    KernelConfig,
+    Loaded,
+    NetworkConfig,
+    Portfolio,
+)
 from crossrisk.errors import ConfigError, InputError
 from crossrisk.registry import Champion, Registry
 from crossrisk.registry.asking import plan_of
@@ -37,9 +46,23 @@ MIN_BADS_TO_CHOOSE = 30
 """Fewer bads in target_select do not choose the mmd_weight."""
 
 
+def check_networks(portfolio: Portfolio) -> None:
+    """Refuse a network of the lineup that cannot be trained as it is told, before any data are read.
+
+    Raises:
+        ConfigError: names the contender, what does not fit, and what would.
+    """
+    for name in filter(NETWORKS.__contains__, portfolio.contenders):
+        try:
+            preset_with_overrides(*_recipe(portfolio, name))
+        except InputError as error:
+            raise ConfigError(f"lineup.{name}: {error}") from error
+
+
 @task(name="train network", task_run_name="train {name}", cache_policy=NO_CACHE)
 def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> Stage:
-    """Train the contender's networks for every mmd_weight and seed; keep the weight that ranks target_select best.
+    """Train the contender's networks for every mmd_weight and seed; keep the smallest weight that the rows which choose
+    cannot tell from the best (`models.deep.steps.choose_weight`).
 
     Files: the contender, history.json with every curve. Facts: `fitted`, and `reason` where it is False because too few
     target bads have matured; chosen mmd_weight, its AUC on the stop rows, how many these are, and how many more had no
@@ -73,7 +96,7 @@ def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> S
                 workdir=folder,
                 on_event=lambda event: report(event["done"], event["total"], event["message"]),
             )
-        used_target_labels = spec["overrides"].get("use_target_labels", False)
+        used_target_labels = needs_target_labels(name) or spec["overrides"].get("use_target_labels", False)
         return {"fitted": True, "used_target_labels": used_target_labels, **facts}
 
     made = stage(loaded.folders.stages, f"train-{name}", {"encoded": encoded.digest, "spec": spec}, build)
@@ -89,20 +112,6 @@ def train_network(loaded: Loaded, name: str, encoded: Stage, fitted: Stage) -> S
             made.facts["stop_rows"],
         )
     return made
-
-
-def check_networks(loaded: Loaded) -> None:
-    """Refuse a network that cannot be, before anything is read for it.
-
-    Raises:
-        ConfigError: what the portfolio says of a contender contradicts itself; the contender is named.
-    """
-    for name in loaded.portfolio.contenders:
-        if name in NETWORKS:
-            try:
-                preset_with_overrides(name, overrides_of(getattr(loaded.portfolio.lineup, name)))
-            except InputError as error:
-                raise ConfigError(f"lineup.{name}: {error}") from error
 
 
 def _champion_to_start_from(loaded: Loaded, name: str, columns: Sequence[str]) -> Champion | None:
@@ -130,7 +139,8 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
     portfolio = loaded.portfolio
     settings: NetworkConfig = getattr(portfolio.lineup, name)
     seed = portfolio.lineup.seed
-    article = portfolio.preset == "article" and name == "dan"
+    preset, overrides = _recipe(portfolio, name)
+    article = preset == "article"
     bads, fit_labels = _fit_bads(target), _fit_labels(target)
     enough = bads >= portfolio.lineup.min_target_bads
     select_bads = np.nansum(target.label[(target.parts == TARGET_SELECT).to_numpy()])
@@ -139,14 +149,11 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
         TARGET_SELECT if article or (name != "source_network" and select_bads >= least) else SOURCE_STOP
         for least in (MIN_BADS_TO_STOP, MIN_BADS_TO_CHOOSE)
     )
-    overrides = overrides_of(settings)
-    if article:
-        overrides = {key: value for key, value in overrides.items() if key == "max_steps"}
-    elif isinstance(settings, AdapterConfig):
+    if isinstance(settings, AdapterConfig) and not article:
         overrides["use_target_labels"] = bool(settings.use_target_labels and enough)
     return {
         "name": name,
-        "preset": "article" if article else name,
+        "preset": preset,
         "overrides": overrides,
         "parts": {
             "source_fit": [SOURCE_FIT],
@@ -160,6 +167,14 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
         "target_prior": float(fit_labels.mean()) if enough and not article and name in ADAPTERS else None,
         "prior_rule": settings.prior if isinstance(settings, AdapterConfig) and not article else None,
     }
+
+
+def _recipe(portfolio: Portfolio, name: str) -> tuple[str, dict[str, Any]]:
+    """Name of the preset, and what the portfolio changes of it; of the article's nothing but its length."""
+    overrides = overrides_of(getattr(portfolio.lineup, name))
+    if portfolio.preset == "article" and name == "dan":
+        return "article", {key: value for key, value in overrides.items() if key == "max_steps"}
+    return name, overrides
 
 
 def overrides_of(settings: NetworkConfig) -> dict[str, Any]:

@@ -12,4 +12,4 @@ from models.deep.dan import Dan
 
 
 class Ddc(Dan):
-    """DAN's distance; the spec holds it to one kernel on one layer."""
+    """DAN's distance; `DeepSpec` sees to it that it is of one kernel on one layer."""

@@ -21,7 +21,7 @@ from models.deep.spec import DeepSpec, TrainingSet
 from models.deep.steps import diagnosis_rows, is_new_best, is_window_without_gain
 from models.deep.weights import label_shift_weights
 from models.fitted import Activation
-from models.kernels import mean_squared_distance
+from models.kernels import centre_of
 from models.mmd import mk_mmd2, no_shift_band
 
 HALVES = 16
@@ -179,19 +179,19 @@ class Evaluation:
         target = np.stack([member.rng.choice(n_t, m, replace=False) for member in self.members])
         halves = np.repeat(np.array([[1.0, -1.0]], np.float32), m, axis=1).repeat(HALVES, axis=0)
         halves = np.stack([member.rng.permuted(halves, axis=1) for member in self.members])
-        is_first = not self.fixed
-        if is_first:
+        if not self.fixed:
             self.fixed = self._bandwidths(source, target)
         return {name: values.numpy() for name, values in self._shift(source, target, halves, self.fixed).items()}
 
     def _bandwidths(self, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Of each aligned layer (S,), by the family's rule."""
         m = target.shape[1]
         active_s, active_t = self._active(source, target)
         found = {}
         for layer in self.spec.aligned:
             x_s, x_t = active_s[layer][:, :m], active_t[layer]
             mean = 0.5 * (tf.reduce_mean(x_s, 1, keepdims=True) + tf.reduce_mean(x_t, 1, keepdims=True))
-            found[layer] = mean_squared_distance(x_s - mean, x_t - mean) + 1e-12
+            found[layer] = centre_of(x_s - mean, x_t - mean, self.spec.kernels)
         return found
 
     @tf.function

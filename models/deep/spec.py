@@ -26,6 +26,9 @@ RowWeights = Literal["equal", "label_shift", "class_conditional"]
 
 LAST_HIDDEN, LOGITS = "last_hidden", "logits"
 
+MOST_DROPOUT = 0.99
+"""Shares are drawn in steps of 1/256 (`models.deep.perceptron.Noise`): near 1 they would round to dropping all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
@@ -62,13 +65,13 @@ class NetworkSpec:
     initializer: Initializer
     """of every kernel; biases start at 0"""
     dropout: float
-    """share of the hidden units dropped in training, in [0, 1)"""
+    """share of the hidden units dropped in training, in [0, MOST_DROPOUT]"""
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"a network needs at least one hidden layer of at least one unit, got {self.hidden}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        if not 0.0 <= self.dropout <= MOST_DROPOUT:
+            raise ValueError(f"dropout must lie in [0, {MOST_DROPOUT}], got {self.dropout}")
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -114,7 +117,8 @@ class DeepSpec(NetworkSpec):
     for each class ("class_conditional"): source rows by their label, target rows by theirs where it is known and used,
     else by the network's own probability"""
     use_target_labels: bool
-    """add the cross-entropy of the batch's target rows with a known label; False: y_t is never read"""
+    """add the cross-entropy of the batch's target rows with a known label; False: y_t is never read, but by the second
+    stage of "fine_tuned" """
     target_row_weight: float = 2.0
     """how many source rows a target row with a known label counts as in the classification loss. Batches of equal size
     alone would make it dozens where target labels are few: learnt by heart, a hundred bads cost .02 to .04 AUC"""
@@ -142,15 +146,38 @@ class DeepSpec(NetworkSpec):
         for name in ("mmd_weight", "target_row_weight"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        self._check_lengths()
+        self._check_layers()
+        self._check_method()
+
+    def _check_lengths(self) -> None:
+        """Weights are kept at evaluations alone: a stage that ends before its first one would leave none."""
+        stages = {"max_steps": self.max_steps}
+        if self.method == "fine_tuned":
+            stages["max_steps of fine_tuning (tuning_steps)"] = self.fine_tuning.max_steps
+        for name, steps in stages.items():
+            if steps is not None and steps < self.evaluate_every:
+                raise ValueError(
+                    f"{name} = {steps} ends before the first evaluation, at step {self.evaluate_every}, and no weights "
+                    f"would be kept; give at least {self.evaluate_every}"
+                )
+
+    def _check_layers(self) -> None:
         if not self.layers or len(set(self.aligned)) < len(self.layers):
             raise ValueError(f"layers must name what is aligned, each once, got {self.layers}")
         for name in self.aligned:
             if name not in self.layer_names:
                 known = ", ".join((LAST_HIDDEN, *self.layer_names))
                 raise ValueError(f"layers names {name!r}, which a network of {self.hidden} has not; it has {known}")
+
+    def _check_method(self) -> None:
         if self.method == "ddc" and (self.kernels.num != 1 or len(self.layers) != 1):
             raise ValueError(
                 f"ddc has one kernel on one layer, got {self.kernels.num} kernels on {self.layers}; take dan for more"
+            )
+        if self.method in ("deep_coral", "dann") and self.row_weights == "class_conditional":
+            raise ValueError(
+                f'{self.method} has no distance for each class; take row_weights "label_shift" or "equal", or dsan'
             )
         if self.estimator == "linear" and (self.row_weights == "class_conditional" or self.method == "dsan"):
             raise ValueError('a discrepancy for each class needs estimator "biased" or "unbiased", not "linear"')

@@ -56,6 +56,9 @@ def test_data_root_comes_from_the_toml_then_the_environment_then_the_default(tmp
         ("[gate]\nreplicate = 100", "did you mean 'replicates'"),
         ("[lineup]\ncontenders = ['source_forrest']", "did you mean 'source_forest'"),
         ("[lineup.dan]\nmmd_weights = [0.1]", "must hold 0"),
+        ("[lineup.dan]\nmmd_weights = [0.0, 1.0, 1.0]", "each weight once"),
+        ("[lineup.dan]\nwarm_up_steps = 5", 'warm_up_steps goes with schedule = "warm_up"'),
+        ("[lineup]\ncontenders = ['dan', 'dan']", "named once each"),
         ("[lineup.dann]\nmmd_weights = [0.0, -1.0]", "greater than or equal to 0"),
         ("[lineup.dan]\nlayers = ['hidden']", "lineup.dan.layers"),
         ("[lineup.ddc]\nfix_sigma = 1.0", 'fix_sigma goes with bandwidth = "fixed"'),
@@ -217,3 +220,8 @@ def test_columns_of_differences_and_parts_of_dates_are_inputs(tmp_path):
     assert {"a", "b", "opened"} <= {column.name for column in plan.raw_columns}
     assert plan.inputs_of("left") == ("a", "b")
     assert plan.numeric_features[-2:] == ("left", "opened_month")
+
+
+def test_a_key_of_deep_corals_own_leaves_its_grid_alone(tmp_path):
+    loaded = load_portfolio(write(tmp_path, MINIMAL), environ={}, overrides=["lineup.deep_coral.seeds=2"])
+    assert loaded.portfolio.lineup.deep_coral.mmd_weights == (0.0, 1.0, 10.0)

@@ -16,9 +16,9 @@ from crossrisk.metrics import auc_value
 from crossrisk.shift.label import estimate_prior
 from models import deep_worker
 from models.child import run_worker
-from models.deep.presets import ARTICLE, DAN, PRESETS
+from models.deep.presets import ARTICLE, DAN, PRESETS, preset_with_overrides
 from models.deep.spec import FineTuning, TrainingSet
-from models.deep_worker import Candidate, Progress, choose, handle, preset_with_overrides, read_rows
+from models.deep_worker import Candidate, Progress, choose, handle, read_rows
 from models.fitted import Network, load_contender
 from models.kernel_family import KernelFamily
 
@@ -359,7 +359,7 @@ def test_stop_rows_that_lack_a_class_are_refused_with_their_numbers_and_what_to_
 
 
 def test_too_few_rows_are_a_training_error_that_names_the_weight(spec: dict[str, Any]) -> None:
-    spec["overrides"] = {**SMALL, "evaluate_every": 50}
+    spec["overrides"] = {**SMALL, "epochs": 1, "max_steps": 60, "evaluate_every": 50}
     with pytest.raises(TrainingError, match=r"mmd_weight 0 \(1 of 2\).*at least evaluate_every = 50"):
         run(spec)
 
@@ -434,8 +434,8 @@ def test_an_unknown_source_label_is_an_input_error(spec: dict[str, Any]) -> None
 
 def test_overrides_replace_fields_of_the_preset() -> None:
     assert preset_with_overrides("article", {}) == ARTICLE
-    expected = replace(DAN, hidden=(8, 4), max_steps=9)
-    assert preset_with_overrides("dan", {"hidden": [8, 4], "max_steps": 9}) == expected
+    expected = replace(DAN, hidden=(8, 4), max_steps=90)
+    assert preset_with_overrides("dan", {"hidden": [8, 4], "max_steps": 90}) == expected
 
 
 def test_tables_of_the_overrides_replace_fields_of_theirs_and_keep_the_rest() -> None:

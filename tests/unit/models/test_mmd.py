@@ -633,6 +633,20 @@ def test_no_shift_band_refuses_a_sample_that_has_no_halves(rows: int) -> None:
 # --- what is refused ---
 
 
+@pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear"])
+@pytest.mark.parametrize("size", [1e20, 1e30, np.nan])
+def test_rows_beyond_the_types_range_do_not_pass_for_alike(size: float, estimator: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        found = mk_mmd2(x * np.float32(size), (x + 1) * np.float32(size), KernelFamily(), estimator)
+    assert np.isnan(found)
+
+
+def test_no_shift_band_refuses_halves_of_another_sample() -> None:
+    with pytest.raises(ValueError, match="one sign for each of the 8 rows"):
+        no_shift_band(np.zeros((8, 2), np.float32), np.ones((4, 6), np.float32), KernelFamily())
+
+
 @pytest.mark.parametrize(
     ("x_s", "x_t", "options", "message"),
     [
@@ -640,8 +654,10 @@ def test_no_shift_band_refuses_a_sample_that_has_no_halves(rows: int) -> None:
         (np.zeros(3), np.zeros(3), {}, r"n_s, d\) and \(\.\.\., n_t, d\)"),
         (np.zeros((2, 3, 2)), np.zeros((3, 2)), {}, r"n_s, d\) and \(\.\.\., n_t, d\)"),
         (np.zeros((2, 3, 2)), np.zeros((3, 3, 2)), {}, r"n_s, d\) and \(\.\.\., n_t, d\)"),
-        (np.zeros((3, 2)), np.zeros((3, 2), np.float32), {}, "one floating type"),
-        (np.zeros((3, 2), int), np.zeros((3, 2), int), {}, "one floating type"),
+        (np.zeros((3, 2)), np.zeros((3, 2), np.float32), {}, "both be float32 or both float64.*cast them"),
+        (np.zeros((3, 2), int), np.zeros((3, 2), int), {}, "both be float32 or both float64"),
+        (np.zeros((3, 2), np.float16), np.zeros((3, 2), np.float16), {}, "both be float32 or both float64"),
+        (np.zeros((3, 0)), np.zeros((3, 0)), {}, "at least one column"),
         (np.zeros((0, 2)), np.zeros((3, 2)), {}, "source batch has 0 rows, at least 1"),
         (np.zeros((3, 2)), np.zeros((1, 2)), {"estimator": "unbiased"}, "target batch has 1 rows, at least 2"),
         (np.zeros((1, 2)), np.zeros((3, 2)), {"estimator": "linear"}, "source batch has 1 rows, at least 2"),

@@ -16,8 +16,7 @@ from crossrisk.config import ADAPTERS, NETWORKS, FineTunedConfig, KernelConfig, 
 from crossrisk.errors import ConfigError
 from crossrisk.registry import Registry
 from crossrisk.store import Stage
-from models.deep.presets import PRESETS
-from models.deep_worker import preset_with_overrides
+from models.deep.presets import PRESETS, preset_with_overrides
 from tasks import train_network as task
 from tasks.matrix import Part
 from tasks.train_network import check_networks, overrides_of, train_network, worker_spec
@@ -117,10 +116,16 @@ def test_kernels_and_the_second_stage_are_tables_of_their_own() -> None:
 
 
 EVERY_SETTING: dict[str, list[str]] = {
-    "network": ["max_steps=9", "learning_rate=0.1", "hidden=[8, 4, 2]", "dropout=0.1"],
-    "adapter": ["schedule='warm_up'", "warm_up_steps=5", "row_weights='class_conditional'"],
-    "kernels": ["estimator='unbiased'", "bandwidth='fixed'", "fix_sigma=1.0", "kernel_mul=3.0"],
-    "tuning": ["tuning_rate=0.1", "layer_decay=3.0", "head_steps=1", "thaw_every=2", "tuning_steps=9"],
+    "network": ["max_steps=90", "learning_rate=0.1", "hidden=[8, 4, 2]", "dropout=0.1"],
+    "adapter": ["schedule='warm_up'", "warm_up_steps=5", "row_weights='equal'"],
+    "kernels": [
+        "estimator='unbiased'",
+        "bandwidth='fixed'",
+        "fix_sigma=1.0",
+        "kernel_mul=3.0",
+        "row_weights='class_conditional'",
+    ],
+    "tuning": ["tuning_rate=0.1", "layer_decay=3.0", "head_steps=1", "thaw_every=2", "tuning_steps=80"],
 }
 
 
@@ -135,12 +140,37 @@ def test_everything_that_a_portfolio_may_change_is_understood_by_the_worker(tmp_
         changes.append(f"lineup.{name}.layers=['{'last_hidden' if name == 'ddc' else 'hidden_1'}']")
     spec = spec_of(tmp_path, name, target(MANY, MANY), *changes)
     recipe = preset_with_overrides(spec["preset"], spec["overrides"])
-    assert (recipe.hidden, recipe.max_steps, recipe.learning_rate) == ((8, 4, 2), 9, 0.1)
+    assert (recipe.hidden, recipe.max_steps, recipe.learning_rate) == ((8, 4, 2), 90, 0.1)
     assert recipe.method == PRESETS[name].method
     if "kernels" in kinds:
         assert (recipe.kernels.sigma, recipe.kernels.mul) == (1.0, 3.0)
     if "tuning" in kinds:
-        assert (recipe.fine_tuning.thaw_every, recipe.fine_tuning.max_steps) == (2, 9)
+        assert (recipe.fine_tuning.thaw_every, recipe.fine_tuning.max_steps) == (2, 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("dan", ["layers=['hidden_5']"], "lineup.dan: .*'hidden_5', which a network of .* has not; it has last_hidden"),
+        ("dan", ["estimator='linear'", "row_weights='class_conditional'"], 'needs estimator "biased" or "unbiased"'),
+        ("dsan", ["estimator='linear'"], 'lineup.dsan: .*needs estimator "biased" or "unbiased"'),
+        ("ddc", ["kernel_num=3"], "lineup.ddc: .*take dan for more"),
+        ("dann", ["row_weights='class_conditional'"], "lineup.dann: .*no distance for each class"),
+        ("dan", ["max_steps=10"], "lineup.dan: .*give at least 20"),
+        ("fine_tuned", ["tuning_steps=10"], "lineup.fine_tuned: .*give at least 20"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_as_told_is_refused_before_data_are_read(
+    tmp_path: Path, name: str, changes: list[str], message: str
+) -> None:
+    told = [f"lineup.{name}.{change}" for change in changes]
+    with pytest.raises(ConfigError, match=message):
+        check_networks(loaded(tmp_path, f"lineup.contenders=['{name}']", *told).portfolio)
+    check_networks(loaded(tmp_path, "lineup.contenders=['source_logistic']", *told).portfolio)
+
+
+def test_the_article_takes_nothing_of_the_portfolios_recipe_but_its_length(tmp_path: Path) -> None:
+    check_networks(loaded(tmp_path, "preset='article'", "lineup.dan.layers=['hidden_5']").portfolio)
 
 
 # --- the champion as a start ---
@@ -207,18 +237,3 @@ def test_fine_tuning_without_enough_target_bads_is_not_fitted_and_says_why(
     stage = Stage("encoded", tmp_path, "ab" * 8, reused=False, seconds=0.0, facts={})
     made = train_network.fn(loaded(tmp_path), "fine_tuned", stage, stage)
     assert made.facts == {"fitted": False, "reason": "12 matured target bads to fit on, at least 20 needed"}
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("lineup.dan.layers=['hidden_3']", r"lineup.dan: .*hidden_3.*it has last_hidden, hidden_1, hidden_2, logits"),
-        ("lineup.ddc.kernel_num=3", r"lineup.ddc: .*one kernel on one layer, got 3"),
-        ("lineup.dan={estimator='linear', row_weights='class_conditional'}", r"lineup.dan: .*not \"linear\""),
-    ],
-)
-def test_a_network_that_cannot_be_is_refused_before_anything_is_read(
-    override: str, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_networks(loaded(tmp_path, "lineup.contenders=['dan', 'ddc']", override))

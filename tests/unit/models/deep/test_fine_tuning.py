@@ -24,7 +24,7 @@ SPEC = small("fine_tuned", dropout=0.0)
 def tuned(steps: int, **changes: Any) -> DeepSpec:
     """A second stage of so many steps, whose last weights are kept."""
     tuning = FineTuning(**{"head_steps": 2, "thaw_every": 3, "max_steps": steps, **changes})
-    return replace(SPEC, fine_tuning=tuning, evaluate_every=steps)
+    return replace(SPEC, fine_tuning=tuning, evaluate_every=steps, max_steps=max(SPEC.max_steps or 0, steps))
 
 
 @pytest.fixture(scope="module")

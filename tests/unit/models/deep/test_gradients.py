@@ -96,7 +96,8 @@ def task_gradients(spec: DeepSpec, rows: TrainingSet) -> list[np.ndarray]:
     with tf.GradientTape() as tape:
         loss = mean_cross_entropy(network.activations(rows.x_s)["logits"], tf.constant(rows.y_s))
         if spec.use_target_labels:
-            loss += mean_cross_entropy(network.activations(rows.x_t[known])["logits"], tf.constant(rows.y_t[known]))
+            of_target = mean_cross_entropy(network.activations(rows.x_t[known])["logits"], tf.constant(rows.y_t[known]))
+            loss += spec.target_row_weight * known.sum() / len(rows.x_s) * of_target
     return [gradient.numpy() for gradient in tape.gradient(loss, [layer.kernel.value for layer in network.all_layers])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -267,11 +268,19 @@ def a_batch() -> Batch:
 
 def test_a_target_row_counts_to_a_class_with_its_label_or_else_with_the_network_s_probability_as_a_constant() -> None:
     batch = a_batch()
-    np.testing.assert_array_equal(batch.bad_t(), [[1.0, 0.5]] * 2)
+    np.testing.assert_array_equal(batch.bad_t(None), [[1.0, 0.5]] * 2)
     with tf.GradientTape() as tape:
         tape.watch(batch.target["logits"])
-        bad = batch.bad_t()
+        bad = batch.bad_t(None)
     assert tape.gradient(bad, batch.target["logits"]) is None
+
+
+def test_the_networks_probability_is_moved_from_the_source_rows_bad_rate_to_the_targets() -> None:
+    # a quarter of the source rows is bad, so log odds 0 there are log odds log(.4/.6) - log(.25/.75) in the target
+    expected = 1 / (1 + math.exp(-(math.log(0.4 / 0.6) - math.log(0.25 / 0.75))))
+    np.testing.assert_allclose(a_batch().bad_t(0.4), [[1.0, expected]] * 2, rtol=1e-6)
+    one_class = replace(a_batch(), y_s=tf.zeros([2, 4]))
+    assert np.isfinite(one_class.bad_t(0.4)).all()
 
 
 def test_rows_are_weighted_by_the_rule_and_equal_where_the_target_s_bad_rate_is_not_known() -> None:
@@ -283,7 +292,7 @@ def test_rows_are_weighted_by_the_rule_and_equal_where_the_target_s_bad_rate_is_
     np.testing.assert_allclose(of_s, label_shift_weights(batch.y_s, 0.4))
     for prior, share in ((0.4, 0.4), (None, 0.5)):
         by_class = row_weights("class_conditional", batch, prior)
-        for ours, expected in zip(by_class, class_weights(batch.y_s, batch.bad_t(), share), strict=True):
+        for ours, expected in zip(by_class, class_weights(batch.y_s, batch.bad_t(prior), share), strict=True):
             np.testing.assert_array_equal(ours, expected)
     assert source_weights("equal", batch, 0.4) is None
     assert source_weights("label_shift", batch, None) is None

@@ -37,6 +37,7 @@ from models.deep.spec import DeepSpec, TrainingSet
 from models.deep.steps import is_window_without_gain, row_stream
 from models.deep.trainer import train_ensemble
 from models.deep.weights import label_shift_weights
+from models.kernel_family import KernelFamily
 from models.mmd import mk_mmd2
 
 EVERY_LAYER = ("hidden_1", "last_hidden", "logits")
@@ -436,6 +437,12 @@ def test_an_early_stop_of_all_jumps_to_the_end_of_the_progress() -> None:
     assert reports[-1] == (60, 60)
 
 
+def test_the_bandwidth_that_can_be_compared_over_time_is_of_the_recipes_rule() -> None:
+    family = KernelFamily(bandwidth="fixed", sigma=3.0)
+    history = train(small("dan", evaluate_every=3, logs_no_shift_band=True, kernels=family), training_set(), 0).history
+    np.testing.assert_array_equal(history["mmd_fixed_hidden_2"], history["mmd_unbiased_hidden_2"])
+
+
 def test_only_fine_tuning_starts_from_earlier_weights() -> None:
     start = stack(train_stack(DAN_TO_THE_END, training_set(), [1]))
     with pytest.raises(ValueError, match="only fine_tuned starts from earlier weights, not dan"):
@@ -448,13 +455,6 @@ def test_only_fine_tuning_starts_from_earlier_weights() -> None:
 def test_an_ensemble_without_seeds_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one seed, got none"):
         train_stack(SMALL_DAN, training_set(), [])
-
-
-def test_ddc_is_one_kernel_on_one_layer() -> None:
-    with pytest.raises(ValueError, match="ddc has one kernel on one layer, got 5 kernels"):
-        train(replace(SMALL_DAN, method="ddc"), training_set(), seed=0)
-    with pytest.raises(ValueError, match="take dan for more"):
-        train(small("ddc", layers=("hidden_1", "logits")), training_set(), seed=0)
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
