@@ -439,7 +439,7 @@ class AdapterConfig(NetworkConfig):
         "goods",
     )
     prior: Literal["bbse", "em"] | None = Field(
-        default="bbse", description="how the target's bad rate is estimated while its known labels are too few"
+        default="bbse", description="how the target's bad rate is estimated while fewer than ten bads are known"
     )
 
     @model_validator(mode="after")

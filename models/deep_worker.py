@@ -102,7 +102,10 @@ def handle(spec: Json, emit: Emit) -> Json:
     save_contender(Contender(name=spec["name"], form=chosen.network), out)
     if not is_article:
         save_source_only(settings, training_set, chosen, out / SOURCE_ONLY)
-    document = history_document(settings, candidates, chosen, prior, rows.choose[1])
+    document = {
+        **history_document(settings, candidates, chosen, prior, rows.choose[1]),
+        "decided_by": {"stop": spec["parts"]["stop"], "mmd_weight": spec["parts"]["choose"]},
+    }
     (out / "history.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     return {
         "name": spec["name"],

@@ -42,6 +42,9 @@ HISTORY = "history.json"
 MIN_BADS_TO_STOP = 150
 """Fewer bads in target_select do not decide a stop: source_stop does. With 30 the stopping step was drawn by lot, and
 the networks lost .01 to .03 AUC on real splits (docs/benchmarks.md)."""
+MIN_BADS_FOR_PRIOR = 10
+"""of target_fit: fewer do not tell the target's bad rate, which is then estimated from scores. Ten tell it within a
+third; on the demo the estimate was four times too high, because its populations differ by more than their bad rate."""
 MIN_BADS_TO_CHOOSE = 30
 """Fewer bads in target_select do not choose the mmd_weight."""
 
@@ -143,6 +146,7 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
     article = preset == "article"
     bads, fit_labels = _fit_bads(target), _fit_labels(target)
     enough = bads >= portfolio.lineup.min_target_bads
+    knows_rate = bads >= MIN_BADS_FOR_PRIOR and bads < len(fit_labels)
     select_bads = np.nansum(target.label[(target.parts == TARGET_SELECT).to_numpy()])
     # the source's own network takes nothing from the target, its stop included
     stops, chooses = (
@@ -164,7 +168,7 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
         },
         "mmd_weights": list(settings.mmd_weights) if isinstance(settings, AdapterConfig) and not article else [0.0],
         "seeds": [seed] if article else list(range(seed, seed + settings.seeds)),
-        "target_prior": float(fit_labels.mean()) if enough and not article and name in ADAPTERS else None,
+        "target_prior": float(fit_labels.mean()) if knows_rate and not article and name in ADAPTERS else None,
         "prior_rule": settings.prior if isinstance(settings, AdapterConfig) and not article else None,
     }
 

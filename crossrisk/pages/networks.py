@@ -43,7 +43,7 @@ def describe_networks(result: Document) -> list[Json]:
 def describe_network(name: str, history: Document) -> Json:
     """One network of the run, as `describe_networks`."""
     layers = describe_layers(history)
-    said = [*(say_layer(line) for line in layers), say_prior(history)]
+    said = [*(say_layer(line) for line in layers), say_prior(history), say_deciders(history)]
     return {
         "contender": name,
         "method": history.get("method", "dan"),
@@ -109,6 +109,16 @@ def say_prior(history: Document) -> str | None:
         return f"No bad rate of the target was told to the alignment: {prior['reason']}."
     source = PRIOR_SOURCES.get(prior["from"], prior["from"])
     return f"Bad rate of the target told to the alignment: {percent_text(prior['value'])}, {source}."
+
+
+def say_deciders(history: Document) -> str | None:
+    """Whose rows decided the stop and chose the weight; None where an earlier release did not write it."""
+    decided = history.get("decided_by")
+    if decided is None:
+        return None
+    stop, weight = (" and ".join(decided[what]) for what in ("stop", "mmd_weight"))
+    said = f"Checkpoint and stop were decided on {stop}"
+    return f"{said}, mmd_weight was chosen on {weight}." if len(history["candidates"]) > 1 else f"{said}."
 
 
 def _describe_candidate(candidate: Document, chosen: float) -> Json:

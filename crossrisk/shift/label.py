@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+from scipy.stats import chi2
 
 from crossrisk.metrics import MINIMUM_OF_EACH_CLASS
 from crossrisk.shift.base import Floats, check_rows, fit_line
@@ -25,6 +26,10 @@ NOTICED_Z = 1.96
 LabelStatus = Literal["ok", "insufficient", "ill-posed", "undefined"]
 
 PriorRule = Literal["bbse", "em"]
+
+MIXTURE_BINS = 10
+NO_MIXTURE_P = 0.001
+"""Below, the target's scores are no mix of the source's bads and goods, and no bad rate is read from them."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,36 @@ def estimate_prior(rule: PriorRule, raw_source: Floats, y_source: NDArray[Any], 
         value = em_prior(np.asarray(expit(line.logit(raw_target)), np.float64), found.prior_source)
     if not 0.0 < value < 1.0:
         return PriorEstimate(rule, None, f"the estimate is {value:g}: no mix of the source's bads and goods")
+    p = mixture_p(raw_source, y_source, raw_target, value)
+    if p < NO_MIXTURE_P:
+        reason = f"the target's scores are no mix of the source's bads' and goods' (p = {p:.1g}): not a shift of labels"
+        return PriorEstimate(rule, None, reason)
     return PriorEstimate(rule, value, None)
+
+
+def mixture_p(raw_source: Floats, y_source: NDArray[Any], raw_target: Floats, prior: float) -> float:
+    """Chance of target scores that fit the mixture q bads + (1 - q) goods of the source no better, under label shift.
+
+    Pearson's chi-square over MIXTURE_BINS equal shares of the source's scores, with the noise of all three samples and
+    a degree of freedom less for q: the one thing that label shift claims and scores alone can refute.
+
+    Args:
+        raw_source: (n,) logits of source rows that the model was not fitted on.
+        y_source: (n,) their labels, both classes.
+        raw_target: (k,) logits of target rows.
+        prior: q, in [0, 1].
+    """
+    edges = np.unique(np.quantile(raw_source, np.arange(1, MIXTURE_BINS) / MIXTURE_BINS))
+
+    def shares(raw: Floats) -> Floats:
+        counts = np.bincount(np.searchsorted(edges, raw, side="right"), minlength=len(edges) + 1)
+        return np.asarray((counts + 0.5) / (len(raw) + 0.5 * len(counts)), np.float64)
+
+    bads, goods = raw_source[y_source == 1], raw_source[y_source == 0]
+    of_bads, of_goods, of_target = shares(bads), shares(goods), shares(raw_target)
+    expected = prior * of_bads + (1.0 - prior) * of_goods
+    noise = prior**2 * of_bads / len(bads) + (1.0 - prior) ** 2 * of_goods / len(goods) + expected / len(raw_target)
+    return float(chi2.sf(np.sum((of_target - expected) ** 2 / noise), max(len(edges) - 1, 1)))
 
 
 def em_prior(probability: Floats, prior_source: float, *, tolerance: float = 1e-9, most_rounds: int = 10_000) -> float:

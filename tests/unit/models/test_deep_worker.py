@@ -22,6 +22,8 @@ from models.deep_worker import Candidate, Progress, choose, handle, read_rows
 from models.fitted import Network, load_contender
 from models.kernel_family import KernelFamily
 
+pytestmark = pytest.mark.flow  # trains in a child or whole grids: a minute
+
 PARTS = {
     "source_fit": ["source_fit"],
     "target_fit": ["target_fit"],

@@ -70,8 +70,9 @@ def test_the_sources_own_network_takes_nothing_from_the_target(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapters_learn_from_target_labels_and_their_bad_rate_where_they_are_enough(tmp_path: Path, name: str) -> None:
-    few, enough = (spec_of(tmp_path, name, target(bads, MANY, unknown=300)) for bads in (19, 20))
-    assert (few["overrides"]["use_target_labels"], few["target_prior"], few["prior_rule"]) == (False, None, "bbse")
+    next_to_none, few, enough = (spec_of(tmp_path, name, target(bads, MANY, unknown=300)) for bads in (9, 19, 20))
+    assert (next_to_none["target_prior"], next_to_none["prior_rule"]) == (None, "bbse")
+    assert (few["overrides"]["use_target_labels"], few["target_prior"]) == (False, pytest.approx(0.1))
     assert (enough["overrides"]["use_target_labels"], enough["target_prior"]) == (True, pytest.approx(0.1))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from crossrisk.shift.label import em_prior, estimate_label_shift, estimate_prior
+from crossrisk.shift.label import NO_MIXTURE_P, em_prior, estimate_label_shift, estimate_prior, mixture_p
 
 SOURCE, TARGET = 0.3, 0.1
 
@@ -132,3 +132,21 @@ def test_too_few_bads_give_none_and_say_why(rule: Any) -> None:
 def test_a_target_that_is_no_mix_of_the_sources_bads_and_goods_gives_none_and_says_why() -> None:
     found = estimate_prior("bbse", *mixed(2000, SOURCE, seed=10), np.full(500, -5.0))
     assert (found.value, found.reason) == (None, "the estimate is 0: no mix of the source's bads and goods")
+
+
+def test_under_label_shift_the_mixture_is_refuted_in_few_of_many_samples() -> None:
+    # the estimate is fitted to the same scores, and 1.96 standard errors of it are still a mixture that fits
+    p = []
+    for seed in range(200):
+        (raw_s, y_s), (raw_t, _) = mixed(2000, SOURCE, seed=2 * seed), mixed(1500, TARGET, seed=2 * seed + 1)
+        found = estimate_label_shift(raw_s, y_s, raw_t, np.full(len(raw_t), np.nan))
+        p.append(mixture_p(raw_s, y_s, raw_t, found.prior_target or 0.0))
+    assert np.mean(np.array(p) < 0.05) < 0.1
+    assert np.mean(np.array(p) < NO_MIXTURE_P) < 0.02
+
+
+def test_a_covariate_shift_that_widens_the_scores_gives_none() -> None:
+    raw_t = 1.8 * mixed(1500, TARGET, seed=3)[0]
+    found = estimate_prior("bbse", *mixed(2000, SOURCE, seed=4), raw_t)
+    assert found.value is None
+    assert "no mix of the source's bads' and goods'" in (found.reason or "")

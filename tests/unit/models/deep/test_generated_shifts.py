@@ -24,6 +24,8 @@ from models.deep.trainer import train_ensemble
 from models.fitted import Matrix, Network
 from models.two_sample import two_sample_test
 
+pytestmark = pytest.mark.flow  # some thirty networks to their end: most of a minute
+
 DRAW, SEEDS = 11, (0, 1, 2)
 STEPS = 300
 DAN = replace(
