@@ -13,6 +13,7 @@ from crossrisk.pages.networks import (
     describe_layers,
     describe_network,
     read_trainings,
+    say_deciders,
     say_layer,
     say_prior,
     stop_aucs,
@@ -138,3 +139,12 @@ def test_ten_seeds_of_unequal_length_are_drawn_without_a_gap() -> None:
 
 def test_equal_histories_give_equal_bytes() -> None:
     assert words(two_seeds()) == words(copy.deepcopy(two_seeds()))
+
+
+def test_it_is_said_whose_rows_decided_the_stop_and_chose_the_weight() -> None:
+    history = {"candidates": [{}, {}], "decided_by": {"stop": ["source_stop"], "mmd_weight": ["target_select"]}}
+    assert say_deciders(history) == (
+        "Checkpoint and stop were decided on source_stop, mmd_weight was chosen on target_select."
+    )
+    assert say_deciders(history | {"candidates": [{}]}) == "Checkpoint and stop were decided on source_stop."
+    assert say_deciders({"candidates": [{}, {}]}) is None  # of an earlier release
