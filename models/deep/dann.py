@@ -55,10 +55,10 @@ class Dann(Method):
         weights_s = source_weights(self.spec.row_weights, batch, self.prior_target)
         by_layer = {}
         for name, layers in self.discriminators.items():
-            logits = [reverse_gradient(side[name], weight) for side in (batch.source, batch.target)]
+            sides = [reverse_gradient(side[name], weight) for side in (batch.source, batch.target)]
             for layer in layers:
-                logits = [layer(one) for one in logits]
-            by_layer[name] = domain_loss(logits[0][..., 0], logits[1][..., 0], weights_s)
+                sides = [layer(one) for one in sides]
+            by_layer[name] = domain_loss(sides[0][..., 0], sides[1][..., 0], weights_s)
         return tf.add_n(list(by_layer.values())), by_layer
 
 
