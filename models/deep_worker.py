@@ -301,8 +301,8 @@ def _require_both_classes(known: Labels, unknown: int, parts: Sequence[str], mat
         raise InputError(
             f"{matrix}: the stop is decided by the AUC on {' and '.join(parts)}, which needs at least 1 bad and 1 good "
             f"with a known label; found {bads} bads, {goods} goods and {unknown} rows without one. Take a later as_of, "
-            "so that more labels are known, or more months or a larger share for this part (split.*); or leave the network out "
-            "of lineup.contenders"
+            "so that more labels are known, or more months or a larger share for this part (split.*); or leave the "
+            "network out of lineup.contenders"
         )
 
 
