@@ -46,7 +46,7 @@ def mk_mmd2(
     """Squared MK-MMD between the rows of two batches.
 
     First derivatives only, and only with respect to x_s and x_t: weights and `centre` count as constants, and so does
-    the bandwidth unless `family.gradient`. The article's is `ARTICLE_KERNELS` of `models.deep.spec` with "biased".
+    the bandwidth unless `family.gradient`. The article's is `ARTICLE_KERNELS` of `models.deep.presets` with "biased".
 
     Args:
         x_s: source rows (..., n_s, d), float32 or float64.

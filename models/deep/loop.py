@@ -138,9 +138,10 @@ class Program:
         self.is_aligned = spec.mmd_weight > 0.0
         self.groups = _optimizers(spec, self.network, self.method if self.is_aligned else None, layer_rates)
         # populations go through in two passes with a noise each: what the target does never moves the source's draws
-        self.source_noise = tf.constant([one.source_noise for one in draws], tf.uint32)
-        self.target_noise = tf.constant([one.target_noise for one in draws], tf.uint32)
-        self.source_noise, self.target_noise = (tf.bitcast(n, tf.int32) for n in (self.source_noise, self.target_noise))
+        self.source_noise, self.target_noise = (
+            tf.bitcast(tf.constant(seeds, tf.uint32), tf.int32)
+            for seeds in ([one.source_noise for one in draws], [one.target_noise for one in draws])
+        )
         self.x_s, self.y_s, self.x_t = (_tensor(getattr(training_set, name)) for name in ("x_s", "y_s", "x_t"))
         known = np.isfinite(training_set.y_t) & spec.use_target_labels
         self.known_t, self.y_t = _tensor(known), _tensor(np.where(known, training_set.y_t, 0.0))

@@ -6,6 +6,7 @@ Each method is a subclass in a file of its own; its mathematics are pure functio
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,12 +66,12 @@ class Method:
         return tf.zeros_like(batch.y_s[:, 0]), {}
 
 
-class LayerMethod(Method):
+class LayerMethod(Method, ABC):
     """A method that measures a distance on each aligned layer and adds weight * their sum."""
 
+    @abstractmethod
     def distance(self, layer: str, batch: Batch) -> tf.Tensor:
         """The distance (S,) of one layer."""
-        raise NotImplementedError
 
     def align(self, batch: Batch, weight: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """weight * sum over the aligned layers."""

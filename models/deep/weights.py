@@ -66,9 +66,7 @@ def row_weights(
     """
     if rule == "class_conditional":
         return class_weights(batch.y_s, batch.bad_t(prior_target), 0.5 if prior_target is None else prior_target)
-    if rule == "label_shift" and prior_target is not None:
-        return label_shift_weights(batch.y_s, prior_target), None
-    return None, None
+    return source_weights(rule, batch, prior_target), None
 
 
 def source_weights(rule: RowWeights, batch: Batch, prior_target: float | None) -> tf.Tensor | None:
