@@ -5,7 +5,7 @@ carried along: an ensemble of S seeds is one call on (S, n, d) with S results.
 
 With weights w_s and w_t of the rows that each sum to 1 and k the family's kernel, the squared discrepancy is
     sum_ij w_si w_sj k(x_si, x_sj) + sum_ij w_ti w_tj k(x_ti, x_tj) - 2 sum_ij w_si w_tj k(x_si, x_tj),
-three blocks of pairs; the block of the target against the source is never computed, it is the third one's transpose.
+three blocks of pairs, which `models.pair_blocks` makes.
 References: Gretton et al., JMLR 13 (2012), eq. (3) unbiased, (5) biased, (8) linear time; Long et al., ICML 2015 (DAN),
 section 3.
 """
@@ -20,11 +20,9 @@ import tensorflow as tf
 
 from models.kernel_family import KernelFamily
 from models.kernels import centre_of, kernel_sums, negative_squared_distances
+from models.pair_blocks import Rows, pair_sums
 
 Estimator = Literal["biased", "unbiased", "linear"]
-
-TILE = 512
-"""Beyond 2 * TILE rows of a batch the blocks are made TILE rows at a time, and memory grows with n, not n^2."""
 
 ONE_ROW = 1e-4
 """A condition rests on one row where pairs of different rows have less of its weight than this. Leaving the diagonal
@@ -133,13 +131,10 @@ def _quadratic(
     unbiased: bool,
     centre: tf.Tensor | None,
 ) -> tf.Tensor:
-    """The three blocks of pairs, summed over kernels and conditions, with the gradient by hand.
+    """Sums over all pairs of the rows z = x / sqrt(widest bandwidth), with the gradient by hand.
 
-    With z = x / sqrt(widest bandwidth), u_ij = |z_i - z_j|^2 and S_ij = -dk/du_ij >= 0, a block a x b with the weights
-    v_a, v_b and L = sum_ij v_ai v_bj k(u_ij) has dL/dz_ai = -2 v_ai (z_ai (S v_b)_i - (S (v_b z_b))_i): one product of
-    S with [v_b z_b, v_b]. On the diagonal of a within block the two terms cancel, so it needs no mask there.
-    Through the bandwidth: a common factor on all centred rows cancels in u, so L has no slope along z itself, and
-    letting the gradient flow through the mean distance comes to taking that component out.
+    Through the bandwidth: a common factor on all centred rows cancels in the distances, so the sum has no slope along z
+    itself, and letting the gradient flow through the mean distance comes to taking that component out.
     """
     u_s, u_t = v_s, v_t
     if unbiased:
@@ -153,13 +148,11 @@ def _quadratic(
         scaled = _scaled(x_s, x_t, family, centre)
         z_s, z_t = tf.split(scaled.z, [tf.shape(x_s)[-2], tf.shape(x_t)[-2]], axis=-2)
         z_s, z_t = tf.ensure_shape(z_s, x_s.shape), tf.ensure_shape(z_t, x_t.shape)
-        source = _block(_Rows(z_s, u_s), None, family, keeps_diagonal=not unbiased)
-        target = _block(_Rows(z_t, u_t), None, family, keeps_diagonal=not unbiased)
-        across = _block(_Rows(z_s, v_s), _Rows(z_t, v_t), family, keeps_diagonal=True)
+        source, target = Rows(z_s, u_s, v_s), Rows(z_t, u_t, v_t)
+        value, flow_s, flow_t = pair_sums(source, target, family, keeps_diagonal=not unbiased)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            slope_s = 2.0 * (source.slope_a - across.slope_a)  # a within block has two sides, of equal slope
-            slope_t = 2.0 * (target.slope_a - across.slope_b)
+            slope_s, slope_t = flow_s, flow_t
             if through_bandwidth:
                 along = tf.reduce_sum(z_s * slope_s, (-2, -1), True) + tf.reduce_sum(z_t * slope_t, (-2, -1), True)
                 # |z|^2 is this number by the definition of b; the sum itself would give 0 / 0 without variance
@@ -169,109 +162,9 @@ def _quadratic(
             factor = upstream[..., None, None] * scaled.inverse_root
             return slope_s * factor, slope_t * factor
 
-        return source.value + target.value - 2.0 * across.value, gradient
+        return value, gradient
 
     return discrepancy(x_s, x_t)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """One side of a block."""
-
-    z: tf.Tensor
-    """(..., n, d), scaled"""
-    v: tf.Tensor
-    """(..., n, C) weights"""
-
-    @property
-    def moments(self) -> tf.Tensor:
-        """(..., n, C (d + 1)): for each condition v z and v."""
-        columns = tf.unstack(self.v[..., None], axis=-2)
-        return tf.concat([part for column in columns for part in (column * self.z, column)], axis=-1)
-
-    def slope(self, moments: tf.Tensor) -> tf.Tensor:
-        """dL/dz (..., n, d) from S times the other side's moments."""
-        d = self.z.shape[-1]
-        total = tf.zeros_like(self.z)
-        for c, column in enumerate(tf.unstack(self.v[..., None], axis=-2)):
-            first = c * (d + 1)
-            total -= 2.0 * column * (self.z * moments[..., first + d : first + d + 1] - moments[..., first : first + d])
-        return total
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What a block of pairs gives: its value (...) and its slopes (..., n, d) on either side."""
-
-    value: tf.Tensor
-    slope_a: tf.Tensor
-    slope_b: tf.Tensor | None
-
-
-def _block(a: _Rows, b: _Rows | None, family: KernelFamily, *, keeps_diagonal: bool) -> _Block:
-    """sum_ij v_ai v_bj k(z_ai, z_bj); b None: a with itself."""
-    other = a if b is None else b
-    if max(_static_rows(a), _static_rows(other)) <= 2 * TILE:
-        kernel, minus_slope = kernel_sums(negative_squared_distances(a.z, other.z), family)
-        value = _form(a.v, tf.matmul(kernel, other.v))
-        moments_a = tf.matmul(minus_slope, other.moments)
-        moments_b = None if b is None else tf.matmul(minus_slope, a.moments, transpose_a=True)
-        own = tf.linalg.diag_part(kernel) if b is None else None
-    else:
-        value, moments_a, moments_b, own = _tiled(a, other, family, is_within=b is None)
-    if own is not None:  # computed diagonals are off by rounding: they are num by definition
-        squares = tf.reduce_sum(tf.square(a.v), axis=-1)
-        exact = float(family.num) if keeps_diagonal else 0.0
-        value += tf.reduce_sum(squares * (exact - own), axis=-1)
-    return _Block(value, a.slope(moments_a), None if b is None else b.slope(moments_b))
-
-
-def _tiled(
-    a: _Rows, b: _Rows, family: KernelFamily, *, is_within: bool
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As the body of `_block`, TILE rows of a at a time: value, S m_b, S^T m_a, and the diagonal of a within block.
-
-    The last tile is filled up with rows of weight 0, which add nothing.
-    """
-    rows = _static_rows(a)
-    tiles = -(-rows // TILE)
-    fill = [[0, 0]] * (a.z.shape.rank - 2) + [[0, tiles * TILE - rows], [0, 0]]
-    z, v = tf.pad(a.z, fill), tf.pad(a.v, fill)
-    moments_b = b.moments
-
-    def one(tile: tf.Tensor, value: tf.Tensor, across: tf.Tensor, *parts: tf.TensorArray) -> tuple[tf.Tensor, ...]:
-        part = _Rows(z[..., tile * TILE : (tile + 1) * TILE, :], v[..., tile * TILE : (tile + 1) * TILE, :])
-        part = _Rows(tf.ensure_shape(part.z, (*a.z.shape[:-2], TILE, a.z.shape[-1])), part.v)
-        kernel, minus_slope = kernel_sums(negative_squared_distances(part.z, b.z), family)
-        value += _form(part.v, tf.matmul(kernel, b.v))
-        if not is_within:
-            across += tf.matmul(minus_slope, part.moments, transpose_a=True)
-        own = family.num * tf.ones_like(part.z[..., 0]) if not is_within else _diagonal_of(kernel, tile * TILE)
-        flows, diagonals = parts
-        flows = flows.write(tile, tf.matmul(minus_slope, moments_b))
-        return tile + 1, value, across, flows, diagonals.write(tile, own)
-
-    leading = tf.shape(a.z)[:-2]
-    start = (tf.constant(0), tf.zeros(leading, a.z.dtype), tf.zeros_like(moments_b))
-    arrays = [tf.TensorArray(a.z.dtype, size=tiles) for _ in range(2)]
-    _, value, across, flows, diagonals = tf.while_loop(
-        lambda tile, *_: tile < tiles, one, (*start, *arrays), parallel_iterations=1
-    )
-    moments_a = tf.concat(tf.unstack(flows.stack(), tiles), axis=-2)[..., :rows, :]
-    own = tf.concat(tf.unstack(diagonals.stack(), tiles), axis=-1)[..., :rows]
-    return value, moments_a, across, own if is_within else None
-
-
-def _diagonal_of(kernel: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """K[i, first + i] (..., TILE) of a strip (..., TILE, n) of a square matrix; beyond its end of no meaning."""
-    width = tf.shape(kernel)[-1]
-    columns = tf.minimum(first + tf.range(TILE), width - 1)
-    return tf.reduce_sum(kernel * tf.one_hot(columns, width, dtype=kernel.dtype), axis=-1)
-
-
-def _form(v_a: tf.Tensor, weighted: tf.Tensor) -> tf.Tensor:
-    """sum_c v_a^T (K v_b) over the conditions: (...) from (..., n, C) twice."""
-    return tf.reduce_sum(v_a * weighted, (-2, -1))
 
 
 def _within(v: tf.Tensor) -> tf.Tensor:
@@ -364,11 +257,6 @@ def _columns(weights: tf.Tensor | None, x: tf.Tensor, name: str) -> tf.Tensor:
             f"{weights.shape}"
         )
     return (weights / tf.reduce_sum(weights, axis=-1, keepdims=True))[..., None]
-
-
-def _static_rows(rows: _Rows) -> int:
-    """Rows where the graph knows them; 0 where it does not: then they are few (tails of batches)."""
-    return rows.z.shape[-2] or 0
 
 
 def _check_batches(x_s: tf.Tensor, x_t: tf.Tensor, at_least: int) -> None:

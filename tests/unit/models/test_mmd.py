@@ -17,91 +17,18 @@ from hypothesis import strategies as st
 
 from models.deep.presets import ARTICLE, ARTICLE_KERNELS, PRESETS
 from models.kernel_family import KernelFamily
-from models.kernels import (
-    MEDIAN_ROWS,
-    SQUARING_LIMIT,
-    centre_of,
-    kernel_sums,
-    mean_squared_distance,
-    median_squared_distance,
-    negative_squared_distances,
+from models.mmd import mk_mmd2
+from tests.data.mmd_batches import (
+    FAMILIES,
+    FIXED,
+    ONE_FIXED,
+    batches,
+    finite_differences,
+    slow_mmd2,
+    value_and_gradients,
+    weights_of,
+    widths,
 )
-from models.mmd import mk_mmd2, no_shift_band
-
-FIXED = KernelFamily(bandwidth="fixed", sigma=3.0)
-ONE_FIXED = KernelFamily(num=1, bandwidth="fixed", sigma=2.0)
-FAMILIES = {
-    "mean": KernelFamily(),
-    "mean, gradient through it": KernelFamily(gradient=True),
-    "median": KernelFamily(bandwidth="median"),
-    "fixed": FIXED,
-    "fixed, no gradient to flow": replace(FIXED, gradient=True),
-}
-
-
-def batches(
-    n_s: int = 24, n_t: int = 24, d: int = 6, *, seed: int = 0, dtype: str = "float64", leading: tuple[int, ...] = ()
-) -> tuple[Any, Any]:
-    rng = np.random.default_rng(seed)
-    x_s = rng.normal(size=(*leading, n_s, d))
-    x_t = rng.normal(size=(*leading, n_t, d)) * 1.3 + 0.4
-    return tf.constant(x_s, dtype), tf.constant(x_t, dtype)
-
-
-def weights_of(rows: int, seed: int, *, leading: tuple[int, ...] = (), conditions: int | None = None) -> np.ndarray:
-    columns = () if conditions is None else (conditions,)
-    return np.random.default_rng(seed).uniform(0.2, 2.0, size=(*leading, rows, *columns))
-
-
-def value_and_gradients(estimate: Any, x_s: Any, x_t: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with tf.GradientTape() as tape:
-        tape.watch([x_s, x_t])
-        value = estimate(x_s, x_t)
-    of_s, of_t = tape.gradient(value, [x_s, x_t])
-    return value.numpy(), of_s.numpy(), of_t.numpy()
-
-
-def finite_differences(estimate: Any, x_s: Any, x_t: Any, step: float = 1e-5) -> tuple[np.ndarray, np.ndarray]:
-    """Central differences; `estimate` gets all moved batches as one stack."""
-    slopes = []
-    for moves_source, x in ((True, x_s), (False, x_t)):
-        moves = step * np.eye(x.numpy().size).reshape(-1, *x.shape)
-        ends = []
-        for moved in (x + moves, x - moves):
-            other = np.broadcast_to(x_t if moves_source else x_s, (len(moves), *(x_t if moves_source else x_s).shape))
-            pair = (moved, tf.constant(other)) if moves_source else (tf.constant(other), moved)
-            ends.append(estimate(*pair).numpy())
-        slopes.append(((ends[0] - ends[1]) / (2 * step)).reshape(x.shape))
-    return slopes[0], slopes[1]
-
-
-def widths(x_s: Any, x_t: Any, family: KernelFamily) -> list[float]:
-    """The bandwidths by their definition, over all pairs of the joint batch."""
-    joint = np.concatenate([x_s, x_t])
-    pairs = [float(np.sum((joint[i] - joint[j]) ** 2)) for i in range(len(joint)) for j in range(i)]
-    centre = {"mean": np.mean, "median": np.median, "fixed": lambda _: family.sigma}[family.bandwidth](pairs)
-    return [centre * family.mul ** (i - family.num // 2) for i in range(family.num)]
-
-
-def slow_mmd2(x_s: Any, x_t: Any, v_s: Any, v_t: Any, family: KernelFamily, *, is_unbiased: bool) -> float:
-    """The definition pair by pair, for one condition of weights v_s and v_t of any totals."""
-    bandwidths = widths(x_s, x_t, family)
-
-    def block(a: Any, v_a: Any, b: Any, v_b: Any, *, leaves_diagonal: bool) -> float:
-        total = counted = 0.0
-        for i in range(len(a)):
-            for j in range(len(b)):
-                if leaves_diagonal and i == j:
-                    continue
-                distance = float(np.sum((np.asarray(a[i]) - np.asarray(b[j])) ** 2))
-                total += v_a[i] * v_b[j] * sum(math.exp(-distance / width) for width in bandwidths)
-                counted += v_a[i] * v_b[j]
-        return np.sum(v_a) * np.sum(v_b) * total / counted
-
-    within = block(x_s, v_s, x_s, v_s, leaves_diagonal=is_unbiased)
-    within += block(x_t, v_t, x_t, v_t, leaves_diagonal=is_unbiased)
-    across = block(x_s, v_s, x_t, v_t, leaves_diagonal=False)
-    return (within - 2 * across) / (family.num if family.reduce == "mean" else 1)
 
 
 def articles_formula(x_s: Any, x_t: Any, kernel_num: int = 5, kernel_mul: float = 2.0) -> Any:
@@ -342,7 +269,7 @@ def test_unbiased_a_condition_that_rests_on_one_row_adds_nothing(others: float) 
         np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-7)
 
 
-# --- leading axes, tiles, graphs ---
+# --- leading axes ---
 
 
 @pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear"])
@@ -372,57 +299,6 @@ def test_stacked_conditions_are_the_conditions_one_by_one(estimator: Any) -> Non
         float(mk_mmd2(x_s[i], x_t[i], KernelFamily(), estimator, weights_s=v_s[i], weights_t=v_t[i])) for i in range(3)
     ]
     np.testing.assert_allclose(stacked, alone, rtol=1e-10)
-
-
-@pytest.mark.parametrize(("n_s", "n_t"), [(29, 17), (17, 3), (3, 17), (32, 24), (17, 1)])
-@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
-@pytest.mark.parametrize("leading", [(), (2,)])
-def test_tiled_blocks_equal_whole_ones_in_value_and_gradient(
-    monkeypatch: pytest.MonkeyPatch, n_s: int, n_t: int, estimator: Any, leading: tuple[int, ...]
-) -> None:
-    if estimator == "unbiased":
-        n_t = max(n_t, 2)
-    x_s, x_t = batches(n_s, n_t, d=3, leading=leading)
-    v_s = weights_of(n_s, 1, leading=leading, conditions=2)
-    v_t = weights_of(n_t, 2, leading=leading, conditions=2)
-
-    def estimate(a: Any, b: Any) -> Any:
-        return mk_mmd2(a, b, KernelFamily(gradient=True), estimator, weights_s=v_s, weights_t=v_t)
-
-    whole = value_and_gradients(estimate, x_s, x_t)
-    monkeypatch.setattr("models.mmd.TILE", 8)
-    tiled = value_and_gradients(estimate, x_s, x_t)
-    for ours, reference in zip(tiled, whole, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-9, atol=1e-13)
-
-
-def test_tiles_in_a_graph_equal_whole_blocks_and_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.mmd.TILE", 8)
-    x_s, x_t = batches(27, 18, d=3)
-    value, *slopes = (tensor.numpy() for tensor in unbiased_with_gradients(x_s, x_t))
-    monkeypatch.undo()
-    eager = value_and_gradients(lambda a, b: mk_mmd2(a, b, FIXED, "unbiased"), x_s, x_t)
-    for ours, reference in zip((value, *slopes), eager, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-12)
-    assert value == pytest.approx(
-        slow_mmd2(x_s, x_t, np.full(27, 1 / 27), np.full(18, 1 / 18), FIXED, is_unbiased=True), rel=1e-10
-    )
-
-
-@tf.function
-def unbiased_with_gradients(x_s: Any, x_t: Any) -> tuple[Any, Any, Any]:
-    with tf.GradientTape() as tape:
-        tape.watch([x_s, x_t])
-        value = mk_mmd2(x_s, x_t, FIXED, "unbiased")
-    return value, *tape.gradient(value, [x_s, x_t])
-
-
-@pytest.mark.parametrize("estimator", ["biased", "unbiased", "linear"])
-def test_a_graph_that_does_not_know_the_number_of_rows_gives_the_same(estimator: Any) -> None:
-    x_s, x_t = batches(9, 5, d=3)
-    rows = tf.TensorSpec((None, 3), tf.float64)
-    graph = tf.function(lambda a, b: mk_mmd2(a, b, KernelFamily(), estimator), input_signature=[rows, rows])
-    assert float(graph(x_s, x_t)) == pytest.approx(float(mk_mmd2(x_s, x_t, KernelFamily(), estimator)), rel=1e-12)
 
 
 # --- gradients ---
@@ -530,106 +406,6 @@ def test_mean_of_kernels_is_their_sum_divided_by_their_number(estimator: Any) ->
     assert float(mk_mmd2(x_s, x_t, KernelFamily(reduce="mean"), estimator)) == pytest.approx(total / 5, rel=1e-12)
 
 
-# --- bandwidths and kernels ---
-
-
-def test_the_rule_mean_is_the_mean_over_the_pairs_of_different_rows_of_both_populations() -> None:
-    x_s, x_t = batches(7, 5, d=3, leading=(2,))
-    mean = tf.reduce_mean(tf.concat([x_s, x_t], axis=1), axis=1, keepdims=True)
-    found = mean_squared_distance(x_s - mean, x_t - mean).numpy()
-    for member in range(2):
-        joint = np.concatenate([x_s[member], x_t[member]])
-        distances = np.sum((joint[:, None] - joint[None]) ** 2, axis=2)
-        assert found[member] == pytest.approx(distances.sum() / (12**2 - 12), rel=1e-12)
-
-
-@pytest.mark.parametrize(("n_s", "n_t"), [(1, 1), (3, 2), (7, 6), (64, 64), (100, 28)])
-def test_the_rule_median_is_numpys_median_up_to_128_rows(n_s: int, n_t: int) -> None:
-    assert n_s + n_t <= MEDIAN_ROWS
-    x_s, x_t = batches(n_s, n_t, d=3, leading=(2,))
-    for member, found in enumerate(median_squared_distance(x_s, x_t).numpy()):
-        joint = np.concatenate([x_s[member], x_t[member]])
-        distances = np.sum((joint[:, None] - joint[None]) ** 2, axis=2)
-        assert found == pytest.approx(np.median(distances[np.triu_indices(len(joint), 1)]), rel=1e-12)
-
-
-def test_the_rule_median_of_more_rows_takes_both_populations_and_is_near_the_median_of_all() -> None:
-    x_s, x_t = batches(512, 500, d=8)
-    joint = np.concatenate([x_s, x_t])
-    squares = np.sum(joint**2, axis=1)
-    distances = squares[:, None] + squares[None] - 2 * joint @ joint.T
-    of_all = np.median(distances[np.triu_indices(len(joint), 1)])
-    assert float(median_squared_distance(x_s, x_t)) == pytest.approx(of_all, rel=0.05)
-    assert float(median_squared_distance(x_s, x_t + 100.0)) > 100.0  # half of the pairs are across
-
-
-def test_where_most_rows_coincide_the_mean_takes_the_place_of_a_median_of_zero() -> None:
-    x_s, x_t = batches(20, 20, d=3)
-    alive = np.arange(20)[:, None] < 5
-    x_s, x_t = tf.where(alive, x_s, 0.3), tf.where(alive, x_t, 0.3)
-    assert float(median_squared_distance(x_s, x_t)) == 0.0
-    by_median, by_mean = (
-        value_and_gradients(lambda a, b, rule=rule: mk_mmd2(a, b, KernelFamily(bandwidth=rule)), x_s, x_t)
-        for rule in ("median", "mean")
-    )
-    for ours, reference in zip(by_median, by_mean, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-12)
-    assert np.abs(by_median[1]).max() > 0.0
-
-
-def test_the_rule_fixed_is_its_number_whatever_the_rows_and_a_centre_takes_the_place_of_any_rule() -> None:
-    x_s, x_t = batches(5, 4, leading=(2,))
-    np.testing.assert_array_equal(centre_of(x_s, x_t, FIXED), [3.0, 3.0])
-    centred = mk_mmd2(x_s, x_t, KernelFamily(), centre=tf.constant([3.0, 3.0], tf.float64))
-    np.testing.assert_allclose(mk_mmd2(x_s, x_t, FIXED), centred, rtol=1e-12)
-
-
-@pytest.mark.parametrize(("num", "mul"), [(1, 2.0), (SQUARING_LIMIT, 2.0), (SQUARING_LIMIT + 2, 2.0), (5, 3.0)])
-def test_kernel_sums_are_the_sum_of_exponentials_and_its_slope(num: int, mul: float) -> None:
-    u = np.linspace(0.0, 2.0, 16).reshape(4, 4)
-    total, minus_slope = kernel_sums(tf.constant(-u, tf.float32), KernelFamily(num=num, mul=mul))
-    np.testing.assert_allclose(total, sum(np.exp(-u * mul**j) for j in range(num)), rtol=5e-5)
-    np.testing.assert_allclose(minus_slope, sum(mul**j * np.exp(-u * mul**j) for j in range(num)), rtol=5e-5)
-
-
-def test_squared_distances_are_those_of_the_differences_and_never_below_zero() -> None:
-    x = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32) * 1e-3
-    distances = -negative_squared_distances(tf.constant(x), tf.constant(x[:20])).numpy()
-    exact = np.sum((x[:, None].astype(float) - x[None, :20]) ** 2, axis=2)
-    assert distances.min() >= 0.0
-    np.testing.assert_allclose(distances, exact, atol=1e-6 * exact.max())
-
-
-# --- the no-shift band ---
-
-
-@pytest.mark.parametrize("family", [KernelFamily(), FIXED, KernelFamily(bandwidth="median")], ids=str)
-def test_no_shift_band_is_the_spread_of_the_unbiased_estimate_over_the_halves(family: KernelFamily) -> None:
-    x, _ = batches(12, 1, d=3, leading=(2,))
-    rng = np.random.default_rng(0)
-    halves = np.stack([rng.permutation(np.repeat([1.0, -1.0], 6)) for _ in range(7)])
-    bands = no_shift_band(x, tf.constant(halves), family).numpy()
-    for member in range(2):
-        rows = x[member].numpy()
-        centre = tf.constant(widths(rows[:6], rows[6:], family)[family.num // 2], tf.float64)
-        estimates = [float(mk_mmd2(rows[h > 0], rows[h < 0], family, "unbiased", centre=centre)) for h in halves]
-        assert bands[member] == pytest.approx(np.std(estimates), rel=1e-9)
-
-
-def test_the_band_of_one_population_is_the_spread_of_the_estimate_between_fresh_samples_of_it() -> None:
-    rng = np.random.default_rng(5)
-    halves = np.stack([rng.permutation(np.repeat([1.0, -1.0], 20)) for _ in range(16)])
-    bands = no_shift_band(rng.normal(size=(300, 40, 3)), halves, FIXED).numpy()
-    fresh = mk_mmd2(rng.normal(size=(600, 20, 3)), rng.normal(size=(600, 20, 3)), FIXED, "unbiased").numpy()
-    assert np.mean(bands) == pytest.approx(np.std(fresh), rel=0.12)
-
-
-@pytest.mark.parametrize("rows", [2, 5])
-def test_no_shift_band_refuses_a_sample_that_has_no_halves(rows: int) -> None:
-    with pytest.raises(ValueError, match=r"shape \(\.\.\., 2 m, d\)"):
-        no_shift_band(tf.zeros([rows, 3]), tf.ones([2, rows]), KernelFamily())
-
-
 # --- what is refused ---
 
 
@@ -640,11 +416,6 @@ def test_rows_beyond_the_types_range_do_not_pass_for_alike(size: float, estimato
     with np.errstate(over="ignore"):
         found = mk_mmd2(x * np.float32(size), (x + 1) * np.float32(size), KernelFamily(), estimator)
     assert np.isnan(found)
-
-
-def test_no_shift_band_refuses_halves_of_another_sample() -> None:
-    with pytest.raises(ValueError, match="one sign for each of the 8 rows"):
-        no_shift_band(np.zeros((8, 2), np.float32), np.ones((4, 6), np.float32), KernelFamily())
 
 
 @pytest.mark.parametrize(
