@@ -42,15 +42,16 @@ class StepShape:
 
     @property
     def flops(self) -> float:
-        """Operations of all matrix products: the network both ways without a gradient of its inputs, and the kernels.
-
-        Three blocks of pairs (source, target, across) are made; their slopes meet rows four times, as the one across
-        serves both sides.
-        """
-        n, d = self.rows, self.widths[-2]
+        """Operations of all matrix products: the network both ways without a gradient of its inputs, and the pairs."""
         weights = [a * b for a, b in pairwise(self.widths)]
-        network = 2 * n * (6 * sum(weights) - 2 * weights[0])
-        return float(self.members * (network + 2 * d * n**2 * (3 + 4)))
+        network = 2 * self.rows * (6 * sum(weights) - 2 * weights[0])
+        return self.members * (network + self.pair_flops)
+
+    @property
+    def pair_flops(self) -> float:
+        """A member's: three blocks of pairs (source, target, across) are made; their slopes meet rows four times, as
+        the one across serves both sides."""
+        return 2.0 * self.widths[-2] * self.rows**2 * (3 + 4)
 
     @property
     def moved(self) -> float:
