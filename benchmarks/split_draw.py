@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from split_fits import Encoded, Fitted, Say, encode, fit_all
 from split_lineup import ADAPTERS, CHOSEN, CHOSEN_POOLED, PRESETS, Settings, base_of
 
-from crossrisk.config import SOURCE_ONLY
+from crossrisk.contenders import SOURCE_ONLY
 from crossrisk.metrics import evaluate
 from crossrisk.shift import (
     Diagnosis,

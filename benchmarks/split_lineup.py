@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from crossrisk.config import (
+from crossrisk.contenders import (
     ADAPTERS,
     HONEST_LINEUP,
     NETWORKS,

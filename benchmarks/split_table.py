@@ -37,7 +37,7 @@ from split_lineup import (  # fmt: skip
     weights_of,
 )
 
-from crossrisk.config import TARGET_ONLY
+from crossrisk.contenders import TARGET_ONLY
 from crossrisk.metrics.base import Floats, critical_z
 from crossrisk.metrics.calibration import observed_expected
 from crossrisk.metrics.delong import PairedAreas, paired_areas

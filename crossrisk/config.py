@@ -7,7 +7,6 @@ refused with the nearest known name. Clock and environment are arguments, never 
 from __future__ import annotations
 
 import calendar
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from urllib.parse import urlsplit
 import polars as pl
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -31,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from crossrisk.contenders import ARTICLE_LINEUP, HONEST_LINEUP, POOLED, LineupConfig
 from crossrisk.errors import ConfigError
 from crossrisk.features import (
     Age,
@@ -48,6 +46,7 @@ from crossrisk.features import (
 from crossrisk.features.rows import Part
 from crossrisk.features.settings import OF_CATEGORIES, OF_NUMBERS, EncodingName, check_settings
 from crossrisk.features.tables import Statistic
+from crossrisk.forms import Form, Names, nearest
 from crossrisk.limits import MOST_COLUMNS, MOST_DEPTH, MOST_FAULTS_SAID, read_document, refuse_depth
 from crossrisk.sql_rules import parse_rule
 
@@ -56,31 +55,6 @@ Months = Annotated[tuple[Month, Month], Field(description="first and last month,
 Share = Annotated[float, Field(gt=0, lt=1)]
 Said = Annotated[str, Field(min_length=1)]
 """Text that says something: an empty rule, path or column is a key that was meant to be left out."""
-
-SOURCE_ONLY = ("source_logistic", "source_boosted", "source_forest", "source_network")
-TARGET_ONLY = ("target_logistic", "target_boosted")
-POOLED = ("pooled_logistic", "pooled_boosted")
-ADAPTERS = ("dan", "ddc", "deep_coral", "dann", "dsan")
-"""Networks that align the two populations, with a weight on it."""
-NETWORKS = (*ADAPTERS, "fine_tuned", "source_network")
-HONEST_LINEUP = (
-    "stacked",
-    "pooled_logistic",
-    "source_logistic",
-    "dan",
-    "fine_tuned",
-    "pooled_boosted",
-    "source_boosted",
-    "source_forest",
-    "target_logistic",
-    "target_boosted",
-)
-"""In order of preference where the choosing rows cannot tell contenders apart (docs/decisions/0005-challenger.md)."""
-ARTICLE_LINEUP = ("source_forest", "source_boosted", "source_logistic", "dan")
-"""No contender of the article sees a target label."""
-
-CONTENDERS = (*HONEST_LINEUP, *(name for name in NETWORKS if name not in HONEST_LINEUP))
-"""Every contender that can be named."""
 
 INPUT_COLUMN = "crossrisk_input"
 """Where source and target come from two inputs: which of the two a row came from."""
@@ -94,27 +68,16 @@ RESERVED_NAMES = INGEST_NAMES | frozenset(
 """Columns of our own tables. What is carried beside them may not be called so; a key may: `id` may be the id's name."""
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_tuples), Field(max_length=MOST_COLUMNS)]
-
-
 ColumnMap = Annotated[
     Mapping[str, str], Field(description="name in this TOML = name in the files", max_length=MOST_COLUMNS)
 ]
 
 
-class InputConfig(_Form):
+class InputConfig(Form):
     """Files of one layout, and what their columns are called here."""
 
     path: Said = Field(description="file, folder (hive-partitioned or flat) or glob, relative to root")
-    columns: ColumnMap = {}
+    columns: ColumnMap = Field(default={})
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,11 +88,11 @@ class InputConfig(_Form):
         return self
 
 
-class DataConfig(_Form):
+class DataConfig(Form):
     """Where the loans are and which column is what: one input for both populations, or one for each."""
 
     path: Said | None = Field(default=None, description="of one input; as in [data.source]")
-    columns: ColumnMap = {}
+    columns: ColumnMap = Field(default={})
     source: InputConfig | None = None
     target: InputConfig | None = None
     root: str | None = Field(default=None, description="default: the environment variable CROSSRISK_DATA, else data/")
@@ -175,7 +138,7 @@ class DataConfig(_Form):
         return self.path is None
 
 
-class LabelFiles(_Form):
+class LabelFiles(Form):
     """Files beside the loans, one for each of two inputs; one of them may do without."""
 
     source: Said | None = None
@@ -190,7 +153,7 @@ LabelPaths = Annotated[
 """Told apart before they are checked, so that a fault is that of the form which was meant."""
 
 
-class LabelConfig(_Form):
+class LabelConfig(Form):
     """The label as a contract with time (docs/labels.md). Not matured at as_of is unknown, never good."""
 
     event: str = Field(default="", description="what makes a customer bad, in words, for memo and model card")
@@ -263,7 +226,7 @@ class LabelConfig(_Form):
         return files
 
 
-class PopulationConfig(_Form):
+class PopulationConfig(Form):
     """SQL filters over the columns of the data. A row of neither is left out; a row of both is an error.
 
     With two inputs each rule looks at the rows of its own input, and all of them are meant where there is none.
@@ -291,7 +254,7 @@ class PopulationConfig(_Form):
         return frozenset(parse_rule(getattr(self, population) or "TRUE").meta.root_names())
 
 
-class FeaturesConfig(_Form):
+class FeaturesConfig(Form):
     """Which columns become features, and how."""
 
     numeric: Names = ()
@@ -387,7 +350,7 @@ class FeaturesConfig(_Form):
         )
 
 
-class SplitConfig(_Form):
+class SplitConfig(Form):
     """Who is fitted on, who chooses, who judges. See docs/method.md."""
 
     source_stop_share: Share = 0.2
@@ -406,131 +369,7 @@ class SplitConfig(_Form):
     seed: int = 20260131
 
 
-Layer = Annotated[str, Field(pattern=r"^(hidden_[1-9][0-9]?|last_hidden|logits)$")]
-
-
-class NetworkConfig(_Form):
-    """What one may change of a network of the lineup; what is left out is the preset's (models/deep/presets.py)."""
-
-    seeds: int = Field(default=10, ge=1, le=50, description="networks in the published ensemble, trained together")
-    max_steps: int | None = Field(default=None, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)] | None = (
-        Field(default=None, description="units of each hidden layer, input side first")
-    )
-    dropout: float | None = Field(default=None, ge=0, le=0.99)
-
-
-class AdapterConfig(NetworkConfig):
-    """What one may change of a network that aligns the two populations."""
-
-    mmd_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0, 0.1, 1.0)
-    use_target_labels: bool = Field(default=True, description="those of target_fit that are known and enough")
-    schedule: Literal["article", "constant", "warm_up", "dann"] | None = Field(
-        default=None, description="how the weight grows: over 1,000 steps, not at all, over warm_up_steps, over the run"
-    )
-    warm_up_steps: int | None = Field(default=None, ge=1)
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1)] | None = Field(
-        default=None, description="what is aligned: hidden_1, hidden_2 .., last_hidden, logits"
-    )
-    row_weights: Literal["equal", "label_shift", "class_conditional"] | None = Field(
-        default=None,
-        description="of aligned rows: source rows to the target's bad rate, or a distance of their own for bads and "
-        "goods",
-    )
-    prior: Literal["bbse", "em"] | None = Field(
-        default="bbse", description="how the target's bad rate is estimated while fewer than ten bads are known"
-    )
-
-    @model_validator(mode="after")
-    def _zero_in_grid(self) -> Self:
-        if 0.0 not in self.mmd_weights:
-            raise ValueError("mmd_weights must hold 0, so that no adaptation can win on its own merits")
-        if len(set(self.mmd_weights)) < len(self.mmd_weights):
-            raise ValueError(f"mmd_weights must hold each weight once, got {list(self.mmd_weights)}")
-        return self
-
-    @model_validator(mode="after")
-    def _warm_up_with_its_schedule(self) -> Self:
-        if self.warm_up_steps is not None and self.schedule != "warm_up":
-            raise ValueError('warm_up_steps goes with schedule = "warm_up", and only with it')
-        return self
-
-
-class KernelConfig(AdapterConfig):
-    """What one may change of a network that measures a maximum mean discrepancy."""
-
-    estimator: Literal["biased", "unbiased", "linear"] | None = None
-    bandwidth: Literal["mean", "median", "fixed"] | None = Field(
-        default=None, description="of the squared distances in a batch; fixed: fix_sigma"
-    )
-    fix_sigma: float | None = Field(default=None, gt=0)
-    kernel_num: int | None = Field(default=None, ge=1, le=40)
-    kernel_mul: float | None = Field(default=None, gt=1)
-
-    @model_validator(mode="after")
-    def _sigma_with_its_rule(self) -> Self:
-        if (self.fix_sigma is not None) != (self.bandwidth == "fixed"):
-            raise ValueError('fix_sigma goes with bandwidth = "fixed", and only with it')
-        return self
-
-
-class CoralConfig(AdapterConfig):
-    """What one may change of Deep CORAL, whose distance is ten times smaller than a discrepancy."""
-
-    mmd_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0, 1.0, 10.0)
-
-
-class FineTunedConfig(NetworkConfig):
-    """What one may change of the fine-tuned network."""
-
-    start: Literal["source", "champion"] = Field(
-        default="source",
-        description="what is tuned: a network of the source, or the champion's, where it is one of the same shape on "
-        "the same features",
-    )
-    tuning_rate: float | None = Field(default=None, gt=0, description="learning rate of the new head")
-    layer_decay: float | None = Field(default=None, ge=1, description="each layer below learns so many times slower")
-    head_steps: int | None = Field(default=None, ge=0, description="steps before the layer below the head is thawed")
-    thaw_every: int | None = Field(default=None, ge=0, description="steps from one layer's thaw to the next one's")
-    tuning_steps: int | None = Field(default=None, ge=1)
-
-
-class LineupConfig(_Form):
-    """Which contenders are trained."""
-
-    contenders: Names = Field(default=(), description="in order of preference; default: the preset's")
-    pooling: Literal["allowed", "reference"] = Field(
-        default="reference", description="reference: pooled_* are compared and shown, never published"
-    )
-    forest_depth: int = Field(default=10, ge=1, le=14, description="bounded, so that exported lookups stay fast")
-    forest_seeds: int = Field(default=5, ge=1, le=50, description="forests averaged; their spread is shown")
-    seed: int = Field(default=1, ge=0, description="first seed; forests and networks count up from it")
-    boosted_inputs: View = Field(
-        default="encoded",
-        description="what boosted trees are fitted on: the matrix of all contenders, or numbers with missing left "
-        "missing and categories as codes, which the trees split themselves",
-    )
-    min_target_bads: int = Field(default=60, ge=1, description="below: no contender is fitted on target labels")
-    dan: KernelConfig = KernelConfig()
-    ddc: KernelConfig = KernelConfig()
-    deep_coral: CoralConfig = CoralConfig()
-    dann: AdapterConfig = AdapterConfig()
-    dsan: KernelConfig = KernelConfig()
-    fine_tuned: FineTunedConfig = FineTunedConfig()
-    source_network: NetworkConfig = NetworkConfig()
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        for name in self.contenders:
-            if name not in CONTENDERS:
-                raise ValueError(f"unknown contender {name!r}{_nearest(name, CONTENDERS)}")
-        if len(set(self.contenders)) < len(self.contenders):
-            raise ValueError(f"contenders must be named once each, got {list(self.contenders)}")
-        return self
-
-
-class GateConfig(_Form):
+class GateConfig(Form):
     """The rule of the decision, fixed before the run. Every number of it is here, with its default and the reason."""
 
     rule: Literal["superiority", "non_inferiority", "none"] = Field(
@@ -604,7 +443,7 @@ class GateConfig(_Form):
         return 1 - self.alpha
 
 
-class UseConfig(_Form):
+class UseConfig(Form):
     """How the probability is used, for the tables of the report and the points."""
 
     cutoff_probability: float | None = Field(default=None, gt=0, lt=1, description="applicants above are declined")
@@ -643,7 +482,7 @@ def check_address(server: str) -> str:
     return server.rstrip("/")
 
 
-class PublishConfig(_Form):
+class PublishConfig(Form):
     """Where versions go."""
 
     registry: str = "registry"
@@ -667,7 +506,7 @@ class PublishConfig(_Form):
         return None if server is None else check_address(server)
 
 
-class RetentionConfig(_Form):
+class RetentionConfig(Form):
     """How long `crossrisk clean` leaves what runs made. What is published is not meant: `crossrisk prune`."""
 
     stages_days: int = Field(
@@ -680,7 +519,7 @@ class RetentionConfig(_Form):
     )
 
 
-class Portfolio(_Form):
+class Portfolio(Form):
     """One target population and all that is decided about it."""
 
     name: str = Field(description="lower-case letters, digits, underscores: folders are called so")
@@ -998,7 +837,7 @@ def _describe(fault: Mapping[str, Any]) -> str:
     key = ".".join(location) or "portfolio"
     match fault["type"]:
         case "extra_forbidden":
-            return f"unknown key {key!r}{_nearest(location[-1], _known_keys(location[:-1]))}"
+            return f"unknown key {key!r}{nearest(location[-1], _known_keys(location[:-1]))}"
         case "missing":
             return f"key {key!r} is missing"
         case "string_too_short":
@@ -1027,8 +866,3 @@ def _form_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((form for part in get_args(annotation) if (form := _form_of(part))), None)
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"; did you mean {close[0]!r}? Known: {', '.join(known)}" if close else ""

@@ -12,7 +12,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field, StringConstraints
 
-from crossrisk.config import NETWORKS, Loaded, load_run
+from crossrisk.config import Loaded, load_run
+from crossrisk.contenders import NETWORKS
 from crossrisk.errors import ValidationBlockedError
 from crossrisk.periods import question_of
 from crossrisk.quiet import make_quiet

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from crossrisk.config import ADAPTERS, SOURCE_ONLY
+from crossrisk.contenders import ADAPTERS, SOURCE_ONLY
 from models.fitted import Calibration, Floats, sigmoid
 
 MIN_BADS_FOR_SLOPE = 60

@@ -15,7 +15,8 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import NETWORKS, POOLED, SOURCE_ONLY, TARGET_ONLY, Loaded, Portfolio
+from crossrisk.config import Loaded, Portfolio
+from crossrisk.contenders import NETWORKS, POOLED, SOURCE_ONLY, TARGET_ONLY
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.looks import count_look
 from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value

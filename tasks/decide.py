@@ -10,7 +10,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import NETWORKS, SOURCE_ONLY, TARGET_ONLY, Loaded
+from crossrisk.config import Loaded
+from crossrisk.contenders import NETWORKS, SOURCE_ONLY, TARGET_ONLY
 from crossrisk.evidence import Evidence
 from crossrisk.periods import find_decision, ruling_on
 from crossrisk.policy import Decision, decide_under, read_decision

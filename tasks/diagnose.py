@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import SOURCE_ONLY, Loaded
+from crossrisk.config import Loaded
+from crossrisk.contenders import SOURCE_ONLY
 from crossrisk.features import FeaturePlan, encoding_expressions
 from crossrisk.shift import (
     Diagnosis,

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from crossrisk.config import POOLED, SOURCE_ONLY, TARGET_ONLY, GateConfig, Portfolio
+from crossrisk.config import GateConfig, Portfolio
+from crossrisk.contenders import POOLED, SOURCE_ONLY, TARGET_ONLY
 from crossrisk.labels import SOURCE, TARGET
 from crossrisk.metrics import Evaluation, evaluate
 from crossrisk.rules import alpha_of_look

@@ -18,7 +18,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from crossrisk.config import NETWORKS, POOLED, Loaded, Portfolio, expiry
+from crossrisk.config import Loaded, Portfolio, expiry
+from crossrisk.contenders import NETWORKS, POOLED
 from crossrisk.labels import SOURCE, TARGET
 from crossrisk.metrics import curves
 from crossrisk.pages.memo import build_memo, render_memo_html, render_memo_markdown

@@ -14,16 +14,8 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from crossrisk.config import (
-    ADAPTERS,
-    NETWORKS,
-    AdapterConfig,
-    FineTunedConfig,
-    KernelConfig,
-    Loaded,
-    NetworkConfig,
-    Portfolio,
-)
+from crossrisk.config import Loaded, Portfolio
+from crossrisk.contenders import ADAPTERS, NETWORKS, AdapterConfig, FineTunedConfig, KernelConfig, NetworkConfig
 from crossrisk.errors import ConfigError, InputError
 from crossrisk.registry import Champion, Registry
 from crossrisk.registry.asking import plan_of

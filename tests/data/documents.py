@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from crossrisk.config import ADAPTERS, NETWORKS, Portfolio, expiry, parse_portfolio
+from crossrisk.config import Portfolio, expiry, parse_portfolio
+from crossrisk.contenders import ADAPTERS, NETWORKS
 from crossrisk.evidence import Evidence
 from crossrisk.metrics import METRICS, Metric, curves, evaluate
 from crossrisk.policy import decide

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crossrisk.config import NETWORKS, Loaded
+from crossrisk.config import Loaded
+from crossrisk.contenders import NETWORKS
 from crossrisk.periods import question_of
 from crossrisk.store import Stage
 from tasks.calibrate import calibrate

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from builders import FLOW_TOML, loans_with_noise
 
-from crossrisk.config import ADAPTERS, NETWORKS
+from crossrisk.contenders import ADAPTERS, NETWORKS
 from crossrisk.errors import ConfigError, InputError, ValidationBlockedError
 from crossrisk.registry import Registry
 from crossrisk.runs import read_runs

@@ -20,7 +20,7 @@ from split_lineup import CHOSEN, CHOSEN_POOLED, PREFERRED, Settings
 from split_table import Interval, check_targets, judge
 from split_text import say_all
 
-from crossrisk.config import HONEST_LINEUP
+from crossrisk.contenders import HONEST_LINEUP
 from crossrisk.metrics import auc_value, paired_test
 from tasks.split import SOURCE_FIT, SOURCE_STOP, TARGET_SELECT, TARGET_TEST
 

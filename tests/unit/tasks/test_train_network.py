@@ -12,7 +12,8 @@ import pytest
 from builders import FLOW_TOML, portfolio
 from registries import publish
 
-from crossrisk.config import ADAPTERS, NETWORKS, FineTunedConfig, KernelConfig, Loaded, NetworkConfig
+from crossrisk.config import Loaded
+from crossrisk.contenders import ADAPTERS, NETWORKS, FineTunedConfig, KernelConfig, NetworkConfig
 from crossrisk.errors import ConfigError
 from crossrisk.registry import Registry
 from crossrisk.store import Stage

@@ -29,7 +29,7 @@ from documents import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossrisk.config import HONEST_LINEUP
+from crossrisk.contenders import HONEST_LINEUP
 from crossrisk.metrics import METRICS
 from crossrisk.pages.memo import MOST_GROUPS, MOST_REASONS, build_memo, render_memo_html, render_memo_markdown
 from crossrisk.pages.reporting import OUTCOMES, contender_lines

@@ -12,7 +12,8 @@ from documents import CONTENDERS as JUDGED
 from documents import HOSTILE, Json, document, earlier_release, group_line, smallest, training_history
 
 from crossrisk import stability
-from crossrisk.config import CONTENDERS, NETWORKS, GateConfig
+from crossrisk.config import GateConfig
+from crossrisk.contenders import CONTENDERS, NETWORKS
 from crossrisk.metrics import Metric
 from crossrisk.monitoring import judge_calibration
 from crossrisk.pages.model_card import (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from networks import training_set
 
-from crossrisk.config import NETWORKS
+from crossrisk.contenders import NETWORKS
 from models.deep.presets import ARTICLE, DAN, PRESETS
 from models.deep.spec import FineTuning, Method
 from models.kernel_family import KernelFamily
