@@ -110,13 +110,21 @@ def no_shift_band(
         raise ValueError(f"halves must have one sign for each of the {x.shape[-2]} rows, got shape {halves.shape}")
     m = tf.cast(tf.shape(x)[-2] // 2, x.dtype)
     halves = tf.cast(halves, x.dtype)
-    rows = _scaled(x, x[..., :0, :], family, centre).z
-    kernel, _ = kernel_sums(negative_squared_distances(rows, rows), family)
-    kernel = tf.linalg.set_diag(kernel, tf.zeros_like(kernel[..., 0]))
+    kernel = joint_kernel(x, family, centre=centre)
     contrast = tf.reduce_sum(tf.matmul(halves, kernel) * halves, axis=-1)  # within blocks - cross blocks
     total = tf.reduce_sum(kernel, (-2, -1))[..., None]  # within + cross
     estimates = (total + contrast) / (2.0 * m * (m - 1.0)) - (total - contrast) / (2.0 * m * m)
     return family.scale * tf.math.reduce_std(estimates, axis=-1)
+
+
+def joint_kernel(x: tf.Tensor, family: KernelFamily, *, centre: tf.Tensor | None = None) -> tf.Tensor:
+    """Sum of the kernels (..., N, N) between the rows of a joint batch (..., N, d), its diagonal 0.
+
+    Bandwidths do not change when rows change sides: one kernel serves every way to part them.
+    """
+    rows = _scaled(x, x[..., :0, :], family, centre).z
+    kernel, _ = kernel_sums(negative_squared_distances(rows, rows), family)
+    return tf.linalg.set_diag(kernel, tf.zeros_like(kernel[..., 0]))
 
 
 # --- all pairs ---

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.kernel_family import KernelFamily
-from models.kernels import centre_of, kernel_sums, negative_squared_distances
+from models.mmd import joint_kernel
 
 FEWEST_ROWS = 4
 """of each sample: the unbiased estimate divides by n (n - 1), and fewer rows have next to no permutations"""
@@ -74,12 +74,8 @@ def two_sample_test(
 
 def _kernel(joined: NDArray[np.float32]) -> NDArray[np.float64]:
     """The mean kernel (N, N) of the rows, its diagonal 0."""
-    x = tf.constant(joined - joined.mean(axis=0, dtype=np.float64).astype(np.float32))
-    z = x * tf.math.rsqrt(centre_of(x, x[:0], FAMILY) * FAMILY.widest)
-    total, _ = kernel_sums(negative_squared_distances(z, z), FAMILY)
-    kernel = np.asarray(total * FAMILY.scale, np.float64)
-    np.fill_diagonal(kernel, 0.0)
-    return kernel
+    centred = joined - joined.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(joint_kernel(tf.constant(centred), FAMILY) * FAMILY.scale, np.float64)
 
 
 def _sides(n: int, m: int, permutations: int, seed: int) -> NDArray[np.float64]:
