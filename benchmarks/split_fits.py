@@ -16,7 +16,7 @@ import polars as pl
 import tensorflow as tf
 from credit_splits import Draw, SplitRows
 from numpy.typing import NDArray
-from split_lineup import ADAPTERS, NETWORKS, SOURCE_NETWORK, Settings, at_weight, unaligned_of, weights_of
+from split_lineup import ADAPTERS, FINE_TUNED, NETWORKS, SOURCE_NETWORK, Settings, at_weight, unaligned_of, weights_of
 from threadpoolctl import threadpool_limits
 
 from crossrisk.config import Portfolio
@@ -59,6 +59,7 @@ class Encoded:
         target = self.drawn.of(TARGET_FIT)
         x_stop, y_stop = self.deciding(MIN_BADS_TO_STOP)
         x_source, y_source = self.labelled(SOURCE_FIT)
+        x_home, y_home = self.labelled(SOURCE_STOP)
         return TrainingSet(
             x_source,
             y_source.astype(np.float32),
@@ -67,6 +68,7 @@ class Encoded:
             x_stop,
             y_stop.astype(np.float32),
             target_prior=self.rate(TARGET_FIT),
+            held_out=(x_home, y_home.astype(np.float32)),
         )
 
     def deciding(self, least_bads: int) -> tuple[Matrix, NDArray[np.int8]]:
@@ -157,14 +159,14 @@ def _fit_networks(encoded: Encoded, settings: Settings, first_seed: int, fits: _
     """Fit the networks, and every candidate of an adapter; the chosen mmd_weight of each adapter."""
     networks = [name for name in settings.contenders if name in NETWORKS]
     training_set = encoded.training_set
-    # the source's own network takes nothing from the target, its stop included
-    x_home, y_home = encoded.labelled(SOURCE_STOP)
     x_choose, y_choose = encoded.deciding(MIN_BADS_TO_CHOOSE)
-    at_home = replace(training_set, x_stop=x_home, y_stop=y_home.astype(np.float32))
+    # the source's own network takes nothing from the target, its stop included; fine_tuned, how far its tuning goes
+    tuning = replace(training_set, x_stop=x_choose, y_stop=y_choose.astype(np.float32))
+    rows_of = {SOURCE_NETWORK: training_set.at_home, FINE_TUNED: tuning}
     seeds = range(first_seed, first_seed + settings.networks)
 
     def train(name: str, spec: DeepSpec) -> Form:
-        rows = at_home if name == SOURCE_NETWORK else training_set
+        rows = rows_of.get(name, training_set)
         return fits.add(name, lambda: train_ensemble(spec, rows, seeds, None)[0])
 
     weights = {}

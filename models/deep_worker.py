@@ -9,8 +9,8 @@ The spec:
     columns: names of the features, in the plan's order
     parts: {"source_fit": [...], "target_fit": [...], "stop": [...], "choose": [...], "held_out": [...]}, the values of
         `part` that each role takes; stop: decides checkpoints and the end of each training; choose: the mmd_weight; of
-        both those with a known label: the others can say nothing of an AUC; held_out: source rows from which the
-        target's bad rate is estimated, where that is asked for
+        both those with a known label: the others can say nothing of an AUC; held_out: source rows that stop a network
+        of the source alone, and from which the target's bad rate is estimated, where that is asked for
     preset: of `models.deep.presets`
     overrides: fields of `DeepSpec` in the place of the preset's; `kernels` and `fine_tuning` are tables of their own
     mmd_weights, seeds: the grid; the article trains one network, of the first seed, at weight 1
@@ -124,7 +124,7 @@ def handle(spec: Json, emit: Emit) -> Json:
 def save_source_only(settings: DeepSpec, training_set: TrainingSet, chosen: Candidate, folder: Path) -> None:
     """Train the same seeds on source labels alone, without adaptation, and save that ensemble beside the chosen one."""
     alone = replace(settings, method="source_only", mmd_weight=0.0, use_target_labels=False)
-    network, _ = train_ensemble(alone, training_set, [one.seed for one in chosen.trained])
+    network, _ = train_ensemble(alone, training_set.at_home, [one.seed for one in chosen.trained])
     for name, form in (("alone", network), ("chosen", chosen.network)):
         (folder / name).mkdir(parents=True)
         save_contender(Contender(name=name, form=form), folder / name)
@@ -160,10 +160,20 @@ class RoleRows:
         """What is trained on. Raises InputError where it does not fit together."""
         try:
             return TrainingSet(
-                *self.source_fit, *self.target_fit, *self.stop, target_prior, stop_unknown=self.stop_unknown
+                *self.source_fit,
+                *self.target_fit,
+                *self.stop,
+                target_prior,
+                stop_unknown=self.stop_unknown,
+                held_out=self._home,
             )
         except ValueError as error:
             raise InputError(f"{self.where}: {error}") from error
+
+    @property
+    def _home(self) -> tuple[Matrix, Labels] | None:
+        """The held-out rows where they can rank: with both classes."""
+        return self.held_out if self.held_out is not None and len(np.unique(self.held_out[1])) == 2 else None
 
     def estimate_prior(self, rule: PriorRule, network: Network) -> PriorEstimate:
         """The target's bad rate, from what a network that adapts nothing says of it; no target label is read."""

@@ -1,8 +1,8 @@
 """Fine-tuning: cheap plentiful labels first, the few good ones last. Two runs of the one loop.
 
-First the source network; then, with a new head, the target's labelled rows alone: the head first, each layer below it
-thawed in turn and learning slower (Howard and Ruder, ACL 2018, section 3). The first stage can be the weights of an
-earlier ensemble, such as the champion's.
+First the source network, stopped by held-out source rows; then, with a new head, the target's labelled rows alone: the
+head first, each layer below it thawed in turn and learning slower (Howard and Ruder, ACL 2018, section 3). How far that
+goes the stop rows decide. The first stage can be the weights of an earlier ensemble, such as the champion's.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def fine_tune(
     ]
     total, before = (sum(steps), steps[0]) if start is None else (steps[1], 0)
     if start is None:
-        start = stack(train_stack(first, training_set, seeds, _within(on_progress, 0, total)))
+        start = stack(train_stack(first, training_set.at_home, seeds, _within(on_progress, 0, total)))
     rates = layer_rates(spec.fine_tuning, len(spec.hidden) + 1)
     return train_stack(second, labelled, seeds, _within(on_progress, before, total), start=start, layer_rates=rates)
 

@@ -6,7 +6,7 @@ The recipes that have a name are in `models.deep.presets`, the rules of steps, c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -209,6 +209,13 @@ class TrainingSet:
     """bad rate of the target, for the label-shift weights; None: not known, no weights"""
     stop_unknown: int = 0
     """further rows that were to decide the stop and have no known label: left out"""
+    held_out: tuple[Matrix, Labels] | None = None
+    """(n, d) and (n,) 0 or 1: source rows that are not trained on; they stop a network of the source alone"""
+
+    @property
+    def at_home(self) -> TrainingSet:
+        """The same with the held-out source rows, where there are any, in the place of the stop rows."""
+        return self if self.held_out is None else replace(self, x_stop=self.held_out[0], y_stop=self.held_out[1])
 
     @property
     def known_target_rows(self) -> int:

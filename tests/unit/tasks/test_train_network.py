@@ -59,6 +59,13 @@ def test_few_target_bads_decide_no_stop_and_fewer_choose_no_weight(
     assert (parts["stop"], parts["choose"]) == ([stops], [chooses])
 
 
+@pytest.mark.parametrize(("select_bads", "stops"), [(30, "target_select"), (29, "source_stop")])
+def test_the_target_decides_how_far_fine_tuned_goes_from_30_bads_on(
+    tmp_path: Path, select_bads: int, stops: str
+) -> None:
+    assert spec_of(tmp_path, "fine_tuned", target(MANY, select_bads))["parts"]["stop"] == [stops]
+
+
 def test_the_sources_own_network_takes_nothing_from_the_target(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, "source_network", target(MANY, MANY))
     assert (spec["parts"]["stop"], spec["parts"]["choose"]) == (["source_stop"], ["source_stop"])

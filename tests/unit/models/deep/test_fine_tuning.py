@@ -99,6 +99,22 @@ def test_the_first_stage_is_the_source_network_and_the_second_starts_from_it(sta
     assert trained[0].history["step"] == list(range(9))
 
 
+def test_held_out_source_rows_stop_the_first_stage_and_the_stop_rows_the_second() -> None:
+    spec = replace(SPEC, max_steps=30, evaluate_every=1, patience=2)
+    held_out = population(120, False, 5)
+    rows = replace(training_set(), held_out=held_out)
+    x, y = population(80, True, 6)
+    stopped_by_target = replace(rows, x_stop=x, y_stop=y)
+    as_source = replace(spec, method="source_only", use_target_labels=False)
+    first = stack(train_stack(as_source, replace(rows, x_stop=held_out[0], y_stop=held_out[1]), SEEDS))
+    whole, trained = train_ensemble(spec, stopped_by_target, SEEDS)
+    assert same_bits(whole, second(spec, first, stopped_by_target))
+    assert not same_bits(whole, second(spec, first, replace(rows, x_stop=x, y_stop=1 - y)))
+    assert rows.at_home.x_stop is held_out[0]
+    assert training_set().at_home.held_out is None  # without such rows those there are
+    assert trained[0].best_step <= 30
+
+
 def test_only_labelled_target_rows_are_tuned_on(start: Network) -> None:
     rows = training_set(known_share=0.5)
     other = replace(rows, x_s=rows.x_s[::-1], x_t=np.where(np.isnan(rows.y_t)[:, None], 9.0, rows.x_t))
