@@ -14,6 +14,9 @@ from crossrisk.forms import Form, Names, nearest
 
 SOURCE_ONLY = ("source_logistic", "source_boosted", "source_forest", "source_network")
 TARGET_ONLY = ("target_logistic", "target_boosted")
+TAUGHT_BY_TARGET = (*TARGET_ONLY, "stacked")
+"""Every coefficient is fitted on the target's labels, in stacked also what the source counts for: where risk drivers
+differ it loses next to nothing to the target's own models (docs/decisions/0005-challenger.md)."""
 POOLED = ("pooled_logistic", "pooled_boosted")
 ADAPTERS = ("dan", "ddc", "deep_coral", "dann", "dsan")
 """Networks that align the two populations, with a weight on it."""

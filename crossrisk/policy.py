@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from crossrisk.config import GateConfig
+from crossrisk.contenders import TARGET_ONLY
 from crossrisk.evidence import Evidence
 from crossrisk.rules import Check, check_primary, check_rules
 
@@ -61,6 +62,9 @@ def decide(evidence: Evidence, gate: GateConfig) -> Decision:
         reasons.append(
             "do not transfer: risk drivers differ between the populations, and no contender that borrows leads the "
             "target's own beyond noise"
+            if evidence.challenger in TARGET_ONLY
+            else "risk drivers differ between the populations: the source counts for as much as the target's labels "
+            "bear out"
         )
     return Decision(verdict, evidence.challenger, tuple(reasons), (primary, *checks))
 

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded, Portfolio
-from crossrisk.contenders import NETWORKS, POOLED, SOURCE_ONLY, TARGET_ONLY
+from crossrisk.contenders import NETWORKS, POOLED, SOURCE_ONLY, TAUGHT_BY_TARGET
 from crossrisk.errors import InputError, TrainingError
 from crossrisk.looks import count_look
 from crossrisk.metrics import Evaluation, auc_value, evaluate, ks_value
@@ -103,7 +103,10 @@ def compare(
         chosen_on = _evaluate(select, names, portfolio, portfolio.split.seed + 1)
         bads = int(judged["label"].sum())
         if drivers_differ:
-            notes = [*notes, "risk drivers differ: contenders that borrow are chosen where they lead beyond noise"]
+            notes = [
+                *notes,
+                "risk drivers differ: what target labels did not teach is chosen only where it leads beyond noise",
+            ]
         challenger = choose_challenger(names, chosen_on, portfolio, test_bads=bads, drivers_differ=drivers_differ)
         raw = pl.read_parquet(folder / RAW_ROWS)
         return {
@@ -192,8 +195,8 @@ def choose_challenger(
     the lineup's order is what is known without it.
 
     Where the diagnosis says that risk drivers differ between the populations, what is known beforehand speaks against
-    borrowing: contenders that do stand behind those fitted on the target alone, and are chosen where they lead these
-    beyond noise.
+    borrowing: contenders that do stand behind those that the target's labels taught, and are chosen where they lead
+    these beyond noise.
 
     With fewer bads in the test than the gate needs, only contenders fitted on the source alone may be chosen: nothing
     can be claimed about the target. Under preset `article` it is the network, as in the article.
@@ -213,7 +216,7 @@ def choose_challenger(
     if not ranked:
         return publishable[0]
     if drivers_differ:
-        ranked.sort(key=lambda name: name not in TARGET_ONLY)  # stable: else the lineup's order
+        ranked.sort(key=lambda name: name not in TAUGHT_BY_TARGET)  # stable: else the lineup's order
     best = max(ranked, key=lambda name: auc[name] or 0.0)
     for name in ranked:
         lead = chosen_on.difference(best, name, "auc")

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from crossrisk.config import Loaded
-from crossrisk.contenders import NETWORKS, SOURCE_ONLY, TARGET_ONLY
+from crossrisk.contenders import NETWORKS, SOURCE_ONLY, TAUGHT_BY_TARGET
 from crossrisk.evidence import Evidence
 from crossrisk.periods import find_decision, ruling_on
 from crossrisk.policy import Decision, decide_under, read_decision
@@ -66,7 +66,7 @@ def gather_evidence(
             "champion": compared["champion"],
             "differences": compared["differences"],
             "source_only": challenger in SOURCE_ONLY,
-            "borrows": challenger not in TARGET_ONLY,
+            "borrows": challenger not in TAUGHT_BY_TARGET,
             "alternatives": compared["alternatives"],
             "segments": compared["segment_differences"],
             "score_psi": compared["score_psi"],

@@ -196,9 +196,12 @@ def test_what_a_rule_asks_about_waits_for_a_person(rule, change):
 def test_where_drivers_differ_a_model_that_borrows_passes_by_winning_on_rows_and_others_are_not_asked():
     shown = {"drivers_shift": "large", "alternatives": {"target_logistic": BETTER}}
     assert decide(evidence(7, BETTER, **shown), GATE).verdict == "promote"
-    own = decide(evidence(7, BETTER, drivers_shift="large", borrows=False), GATE)
+    own = decide(evidence(7, BETTER, challenger="target_logistic", drivers_shift="large", borrows=False), GATE)
     assert own.verdict == "promote"
     assert own.reasons[-1].startswith("do not transfer: risk drivers differ")
+    corrected = decide(evidence(7, BETTER, challenger="stacked", drivers_shift="large", borrows=False), GATE)
+    assert corrected.verdict == "promote"
+    assert corrected.reasons[-1].endswith("the source counts for as much as the target's labels bear out")
 
 
 @pytest.mark.parametrize("change", [{"score_psi": None}, {"latency_p95_ms": None}, {"size_mb": None}])

@@ -42,11 +42,17 @@ def test_where_contenders_cannot_be_told_apart_the_order_of_the_lineup_decides(t
 
 
 def test_where_drivers_differ_the_targets_own_models_come_first_unless_another_leads_beyond_noise(tmp_path):
-    alike = {"stacked": model(1.0, seed=1), "target_logistic": model(1.0, seed=2)}
-    assert chosen(tmp_path, alike) == "stacked"
+    alike = {"source_logistic": model(1.0, seed=1), "target_logistic": model(1.0, seed=2)}
+    assert chosen(tmp_path, alike) == "source_logistic"
     assert chosen(tmp_path, alike, drivers_differ=True) == "target_logistic"
-    leads = {"stacked": model(1.5, seed=1), "target_logistic": model(0.5, seed=2)}
-    assert chosen(tmp_path, leads, drivers_differ=True) == "stacked"
+    leads = {"source_logistic": model(1.5, seed=1), "target_logistic": model(0.5, seed=2)}
+    assert chosen(tmp_path, leads, drivers_differ=True) == "source_logistic"
+
+
+def test_where_drivers_differ_stacked_counts_to_what_the_target_taught(tmp_path):
+    alike = {"stacked": model(1.0, seed=1), "target_logistic": model(1.0, seed=2), "source_logistic": model(1.0, 3)}
+    assert chosen(tmp_path, alike, drivers_differ=True) == "stacked"
+    assert chosen(tmp_path, dict(reversed(alike.items())), drivers_differ=True) == "target_logistic"
 
 
 def test_pooled_contenders_are_only_references_unless_pooling_is_allowed(tmp_path):
