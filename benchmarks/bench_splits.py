@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from credit_splits import SPLITS, Split
+from credit_splits import SPLITS, Split, with_protected
 from split_lineup import PREFERRED, Settings, default_contenders
 from split_plot import draw_differences
 from split_table import Judged, judge
@@ -114,7 +114,7 @@ def time_left(missing: Sequence[Unit], units: Sequence[Unit], settings: Settings
 
 def read_results(units: Sequence[Unit], settings: Settings) -> Iterator[tuple[Judged, Choices]]:
     """Every split with a draw, judged on the draws that are done."""
-    for split in SPLITS:
+    for split in {unit.split.name: unit.split for unit in units}.values():
         done = [(unit, facts) for unit in units if unit.split is split and (facts := unit.read_facts(settings))]
         if not done:
             continue
@@ -158,6 +158,9 @@ def main() -> int:
     parser.add_argument(
         "--contenders", nargs="+", choices=lineup, default=lineup, metavar="NAME", help=", ".join(lineup)
     )
+    parser.add_argument(
+        "--with-protected", action="store_true", help="with the protected columns, as the reference table's models"
+    )
     parser.add_argument("--max-steps", type=int, help="of a network, in the place of its preset's; to try things out")
     parser.add_argument("--work", type=Path, default=Path("work/splits"))
     parser.add_argument("--table-only", action="store_true", help="fit nothing; the table of what is there")
@@ -166,7 +169,9 @@ def main() -> int:
     settings = Settings(
         tuple(name for name in PREFERRED if name in options.contenders), options.networks, options.max_steps
     )
-    splits = [split for split in SPLITS if split.name in options.splits]
+    splits = [
+        with_protected(split) if options.with_protected else split for split in SPLITS if split.name in options.splits
+    ]
     units = [Unit(split, draw, options.work) for draw in range(options.draws) for split in splits]
     try:
         failures = [] if options.table_only else run_all(units, settings)

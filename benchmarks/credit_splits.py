@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,6 +170,17 @@ SPLITS = (
         reference=_reference(".654/.571", ".640/.627", ".664/.580", 0.658),
     ),
 )
+
+
+def with_protected(split: Split) -> Split:
+    """The split with the protected columns of its portfolio as features.
+
+    For a comparison with the reference table, whose models had them, and never for a model that is used.
+    """
+    features = tomllib.loads(split.portfolio.read_text(encoding="utf-8"))["features"]
+    protected = features.get("protected", [])
+    numeric = (*split.more.get("numeric", features["numeric"]), *protected)
+    return replace(split, name=f"{split.name}_with_protected", more={**split.more, "numeric": numeric, "protected": ()})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from scipy.special import expit, stdtrit
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 from bench_splits import Unit, read_results, time_left
-from credit_splits import SPLITS, SplitRows, draw_parts
+from credit_splits import SPLITS, SplitRows, draw_parts, with_protected
 from split_lineup import CHOSEN, CHOSEN_POOLED, PREFERRED, Settings
 from split_table import Interval, check_targets, judge
 from split_text import say_all
@@ -200,6 +200,15 @@ def kept(folder, unit_settings, draw, seed):
     }
     unit.facts.write_text(json.dumps(facts))
     return unit
+
+
+def test_a_comparison_with_the_reference_table_may_see_what_a_model_may_not():
+    thin_file = next(split for split in SPLITS if split.name == "thin_file")
+    shown = with_protected(thin_file)
+    assert shown.name == "thin_file_with_protected"
+    assert set(shown.more["numeric"]) >= {"age", "debt_ratio"}
+    assert shown.more["protected"] == ()
+    assert "numeric" not in thin_file.more
 
 
 def test_a_unit_of_other_settings_is_not_done(tmp_path):
