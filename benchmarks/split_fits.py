@@ -28,7 +28,7 @@ from models.fitted import Contender, Floats, Matrix, Network
 from models.lineup import TrainingRows, fit_baseline
 from models.shallow.trees import ForestSettings
 from tasks.split import SOURCE_FIT, SOURCE_STOP, TARGET_FIT, TARGET_SELECT
-from tasks.train_network import MIN_BADS_TO_CHOOSE, MIN_BADS_TO_STOP
+from tasks.train_network import MIN_BADS_TO_CHOOSE, MIN_BADS_TO_STOP, MIN_BADS_TO_TUNE
 
 THREADS = 2
 
@@ -161,7 +161,8 @@ def _fit_networks(encoded: Encoded, settings: Settings, first_seed: int, fits: _
     training_set = encoded.training_set
     x_choose, y_choose = encoded.deciding(MIN_BADS_TO_CHOOSE)
     # the source's own network takes nothing from the target, its stop included; fine_tuned, how far its tuning goes
-    tuning = replace(training_set, x_stop=x_choose, y_stop=y_choose.astype(np.float32))
+    x_tune, y_tune = encoded.deciding(MIN_BADS_TO_TUNE)
+    tuning = replace(training_set, x_stop=x_tune, y_stop=y_tune.astype(np.float32))
     rows_of = {SOURCE_NETWORK: training_set.at_home, FINE_TUNED: tuning}
     seeds = range(first_seed, first_seed + settings.networks)
 

@@ -39,7 +39,7 @@ class Evidence:
     source_only: bool
     """the challenger saw no target label"""
     borrows: bool = True
-    """the challenger takes from the source what no target label was asked about"""
+    """target labels did not teach all of the challenger: it is none of the target's own models, nor stacked"""
     alternatives: Mapping[str, Difference] = field(default_factory=dict)
     """contender -> AUC of challenger - contender, for what a colleague would have used instead"""
     segments: tuple[Segment, ...] = ()

@@ -125,7 +125,7 @@ def _negative_transfer(evidence: Evidence, gate: GateConfig) -> Check:
 
 
 def _drivers(evidence: Evidence, gate: GateConfig) -> Check:
-    limit = "where risk drivers differ between the populations, a model that borrows wins on rows against one that not"
+    limit = "where risk drivers differ, what target labels did not teach wins on rows against the target's own models"
     found = evidence.drivers_shift or "not diagnosed"
     if not evidence.borrows or evidence.drivers_shift != "large":
         return Check("shift of drivers", limit, found, "not applicable")

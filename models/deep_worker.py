@@ -9,8 +9,8 @@ The spec:
     columns: names of the features, in the plan's order
     parts: {"source_fit": [...], "target_fit": [...], "stop": [...], "choose": [...], "held_out": [...]}, the values of
         `part` that each role takes; stop: decides checkpoints and the end of each training; choose: the mmd_weight; of
-        both those with a known label: the others can say nothing of an AUC; held_out: source rows that stop a network
-        of the source alone, and from which the target's bad rate is estimated, where that is asked for
+        both those with a known label: the others can say nothing of an AUC; held_out: source rows that stop the
+        first stage of fine_tuned, and from which the target's bad rate is estimated, where that is asked for
     preset: of `models.deep.presets`
     overrides: fields of `DeepSpec` in the place of the preset's; `kernels` and `fine_tuning` are tables of their own
     mmd_weights, seeds: the grid; the article trains one network, of the first seed, at weight 1
@@ -102,9 +102,14 @@ def handle(spec: Json, emit: Emit) -> Json:
     save_contender(Contender(name=spec["name"], form=chosen.network), out)
     if not is_article:
         save_source_only(settings, training_set, chosen, out / SOURCE_ONLY)
+    has_first_stage = settings.method == "fine_tuned" and start is None
     document = {
         **history_document(settings, candidates, chosen, prior, rows.choose[1]),
-        "decided_by": {"stop": spec["parts"]["stop"], "mmd_weight": spec["parts"]["choose"]},
+        "decided_by": {
+            "stop": spec["parts"]["stop"],
+            "mmd_weight": spec["parts"]["choose"],
+            "first_stage": rows.first_stage_of(spec["parts"]) if has_first_stage else [],
+        },
     }
     (out / "history.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     return {
@@ -124,7 +129,7 @@ def handle(spec: Json, emit: Emit) -> Json:
 def save_source_only(settings: DeepSpec, training_set: TrainingSet, chosen: Candidate, folder: Path) -> None:
     """Train the same seeds on source labels alone, without adaptation, and save that ensemble beside the chosen one."""
     alone = replace(settings, method="source_only", mmd_weight=0.0, use_target_labels=False)
-    network, _ = train_ensemble(alone, training_set.at_home, [one.seed for one in chosen.trained])
+    network, _ = train_ensemble(alone, training_set, [one.seed for one in chosen.trained])
     for name, form in (("alone", network), ("chosen", chosen.network)):
         (folder / name).mkdir(parents=True)
         save_contender(Contender(name=name, form=form), folder / name)
@@ -169,6 +174,10 @@ class RoleRows:
             )
         except ValueError as error:
             raise InputError(f"{self.where}: {error}") from error
+
+    def first_stage_of(self, parts: Mapping[str, Sequence[str]]) -> Sequence[str]:
+        """The parts whose rows stop a network of the source that is tuned afterwards."""
+        return parts["stop"] if self._home is None else parts["held_out"]
 
     @property
     def _home(self) -> tuple[Matrix, Labels] | None:

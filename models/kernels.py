@@ -1,7 +1,7 @@
 """Families of Gaussian kernels between the rows of two matrices, in TensorFlow, and their bandwidths.
 
 Tensors in, tensors out, in float32 or float64; any leading axes (an ensemble of seeds) are carried along. What is made
-of the kernels (estimators, weights, gradients) lives in `models.mmd`; nothing here trains, logs or reads files.
+of the kernels lives in `models.pair_blocks` (sums, gradients) and `models.mmd`; nothing here trains or reads files.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def kernel_sums(exponents: tf.Tensor, family: KernelFamily, exp: Exp = tf.exp) -
 def exp_of_arithmetic(x: tf.Tensor) -> tf.Tensor:
     """exp of float32 numbers x <= 0 to 1e-7 of itself, in additions, products and one shift; below -87 as at -87.
 
-    For compiled functions: XLA (TensorFlow 2.21, CPU) computes an exponential anew for each of its uses in a fused
-    loop, arithmetic but once, and the kernels are then twice as fast (measured). x = r ln 2 + f with |f| <= ln 2 / 2;
-    the polynomial in f and the two parts of ln 2 are those of expf in S. L. Moshier's Cephes library.
+    Never 0, but 2e-38. For compiled functions: XLA (TensorFlow 2.21, CPU) computes an exponential anew for each of its
+    uses in a fused loop, arithmetic but once, and the kernels are then twice as fast (measured). x = r ln 2 + f with
+    |f| <= ln 2 / 2; the polynomial in f and the two parts of ln 2 are those of expf in S. L. Moshier's Cephes library.
     """
     x = tf.maximum(x, -87.0)
     r = tf.floor(x * LOG2_E + 0.5)

@@ -65,7 +65,7 @@ def pair_sums(source: Rows, target: Rows, family: KernelFamily, *, keeps_diagona
         return _three_blocks(source, target, family, keeps_diagonal, tf.exp)
     leading = source.z.shape[:-2].as_list()
     members = [tf.unstack(tf.reshape(x, [-1, *x.shape[-2:]])) for x in (*source.parts, *target.parts)]
-    compiled = _compiled(family, keeps_diagonal)
+    compiled = _compiled(family.num, family.mul, keeps_diagonal)
     found = zip(*(compiled(*parts) for parts in zip(*members, strict=True)), strict=True)
     value, slope_s, slope_t = (tf.stack(of_members) for of_members in found)
     return (
@@ -78,15 +78,19 @@ def pair_sums(source: Rows, target: Rows, family: KernelFamily, *, keeps_diagona
 def _is_compiled(source: Rows, target: Rows) -> bool:
     """Where a graph is traced (eager calls would wait for the compiler at every new shape) and all shapes are known."""
     parts = (*source.parts, *target.parts)
-    if not tf.inside_function() or any(not x.shape.is_fully_defined() for x in parts):
+    if not tf.inside_function() or any(not x.shape.is_fully_defined() or 0 in x.shape for x in parts):
         return False
     n_s, n_t = int(source.z.shape[-2]), int(target.z.shape[-2])
-    return source.z.dtype is tf.float32 and n_s * n_t >= FEWEST_COMPILED_PAIRS and max(n_s, n_t) <= 2 * TILE
+    return source.z.dtype == tf.float32 and n_s * n_t >= FEWEST_COMPILED_PAIRS and max(n_s, n_t) <= 2 * TILE
 
 
 @lru_cache(maxsize=64)
-def _compiled(family: KernelFamily, keeps_diagonal: bool) -> Callable[..., Sums]:
-    """One program a family, compiled once a shape and process, however many graphs call it."""
+def _compiled(num: int, mul: float, keeps_diagonal: bool) -> Callable[..., Sums]:
+    """The program of all families of these kernels, compiled once a shape, however many graphs call it.
+
+    It lives as long as the process: a training's child has a handful.
+    """
+    family = KernelFamily(num=num, mul=mul)
 
     def sums(*parts: tf.Tensor) -> Sums:
         return _three_blocks(Rows(*parts[:3]), Rows(*parts[3:]), family, keeps_diagonal, exp_of_arithmetic)

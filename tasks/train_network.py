@@ -32,14 +32,16 @@ logger = logging.getLogger("crossrisk.networks")
 
 HISTORY = "history.json"
 MIN_BADS_TO_STOP = 150
-"""Fewer bads in target_select do not decide a stop: source_stop does. With 30 the stopping step was drawn by lot, and
-the networks lost .01 to .03 AUC on real splits (docs/benchmarks.md)."""
+"""Fewer bads in target_select do not decide a stop, but fine_tuned's: source_stop does. With 30 the stopping step was
+drawn by lot, and the networks lost .01 to .03 AUC on real splits (docs/decisions/0014)."""
 MIN_BADS_FOR_PRIOR = 10
 """of target_fit: fewer do not tell the target's bad rate, which is then estimated from scores. Ten tell it within a
 third; on the demo the estimate was four times too high, because its populations differ by more than their bad rate."""
 MIN_BADS_TO_CHOOSE = 30
-"""Fewer bads in target_select choose neither the mmd_weight nor how far fine_tuned goes: source rows cannot tell what
-the target's labels are worth, and stopped every tuning at once (docs/decisions/0014)."""
+"""Fewer bads in target_select do not choose the mmd_weight."""
+MIN_BADS_TO_TUNE = 30
+"""Fewer bads in target_select do not decide how far fine_tuned goes. Source rows cannot tell what the target's labels
+are worth: they stopped every tuning at once (docs/decisions/0014)."""
 
 
 def check_networks(portfolio: Portfolio) -> None:
@@ -141,7 +143,7 @@ def worker_spec(loaded: Loaded, name: str, target: Part) -> dict[str, Any]:
     enough = bads >= portfolio.lineup.min_target_bads
     knows_rate = bads >= MIN_BADS_FOR_PRIOR and bads < len(fit_labels)
     select_bads = np.nansum(target.label[(target.parts == TARGET_SELECT).to_numpy()])
-    to_stop = MIN_BADS_TO_CHOOSE if name == "fine_tuned" else MIN_BADS_TO_STOP
+    to_stop = MIN_BADS_TO_TUNE if name == "fine_tuned" else MIN_BADS_TO_STOP
     # the source's own network takes nothing from the target, its stop included
     stops, chooses = (
         TARGET_SELECT if article or (name != "source_network" and select_bads >= least) else SOURCE_STOP

@@ -118,6 +118,8 @@ def say_deciders(history: Document) -> str | None:
         return None
     stop, weight = (" and ".join(decided[what]) for what in ("stop", "mmd_weight"))
     said = f"Checkpoint and stop were decided on {stop}"
+    if first := decided.get("first_stage"):
+        said += f", of the source network that is tuned on {' and '.join(first)}"
     return f"{said}, mmd_weight was chosen on {weight}." if len(history["candidates"]) > 1 else f"{said}."
 
 

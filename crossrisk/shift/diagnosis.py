@@ -60,7 +60,7 @@ class Diagnosis:
 
     @property
     def blocks_transfer(self) -> bool:
-        """Whether transfer contenders may be chosen only where they win on rows."""
+        """Whether contenders that target labels did not teach may be chosen only where they win on rows."""
         return self.risk_drivers == "large"
 
     @property
@@ -78,7 +78,7 @@ class Diagnosis:
     def _advice(self) -> str:
         kinds = self.kinds
         if self.blocks_transfer:
-            return "Risk drivers differ: transfer contenders must win on rows"
+            return "Risk drivers differ: contenders that target labels did not teach must win on rows"
         if self.risk_drivers == "insufficient":
             return "Nothing can be said about risk drivers: whether borrowing is safe must be shown on rows"
         if "concept" in kinds:

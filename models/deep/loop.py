@@ -164,7 +164,7 @@ class Program:
         return {name: logged[:, place] for place, name in enumerate(self.columns)}
 
     def _graph(self, n_s: int, n_t: int) -> Any:
-        """The block as a graph for batches of these sizes: known sizes let it take the kernels in one piece."""
+        """The block as a graph for batches of these sizes: known sizes let it compile the kernels."""
         if (n_s, n_t) not in self._blocks:
             members = len(self.network.head.seeds)
             self._blocks[n_s, n_t] = tf.function(

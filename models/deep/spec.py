@@ -210,12 +210,14 @@ class TrainingSet:
     stop_unknown: int = 0
     """further rows that were to decide the stop and have no known label: left out"""
     held_out: tuple[Matrix, Labels] | None = None
-    """(n, d) and (n,) 0 or 1: source rows that are not trained on; they stop a network of the source alone"""
+    """(n, d) and (n,) 0 or 1: source rows that are not trained on; they stop the first stage of fine_tuned"""
 
     @property
     def at_home(self) -> TrainingSet:
         """The same with the held-out source rows, where there are any, in the place of the stop rows."""
-        return self if self.held_out is None else replace(self, x_stop=self.held_out[0], y_stop=self.held_out[1])
+        if self.held_out is None:
+            return self
+        return replace(self, x_stop=self.held_out[0], y_stop=self.held_out[1], stop_unknown=0)
 
     @property
     def known_target_rows(self) -> int:
@@ -232,5 +234,7 @@ class TrainingSet:
                 raise ValueError(f"x_{name} has no rows, at least 1 needed; check the split")
         if not np.isin(self.y_s, (0, 1)).all():
             raise ValueError("source labels must all be 0 or 1: leave unmatured rows out of the source")
+        if self.held_out is not None and set(np.unique(self.held_out[1])) != {0, 1}:
+            raise ValueError("the held-out rows must hold both goods and bads, and no unknown label")
         if set(np.unique(self.y_stop)) != {0, 1}:
             raise ValueError("the stop rows must hold both goods and bads, and no unknown label")

@@ -407,7 +407,7 @@ CASES = {
     "level": ({"level": {"offset": 0.9, "offset_error": 0.1}}, ("level",), "Borrowing changes priors only"),
     "a certain trifle": ({"level": {"offset": 0.09, "offset_error": 0.001}}, (), "Borrowing looks safe."),
     "slope": ({"level": {"slope": 0.6, "slope_error": 0.05}}, ("level",), "Borrowing changes priors only"),
-    "slope lost": ({"level": {"slope": 0.1, "slope_error": 0.1}}, ("concept",), "Risk drivers differ: transfer"),
+    "slope lost": ({"level": {"slope": 0.1, "slope_error": 0.1}}, ("concept",), "Risk drivers differ: contenders"),
     "class mix": (
         {"level": {"offset": 0.9, "offset_error": 0.1},
          "label": {"prior_source": 0.1, "prior_target": 0.3, "standard_error": 0.02, "z": 0.4}},
@@ -424,7 +424,7 @@ CASES = {
     "small concept": ({"concept": {"verdict": "small"}}, ("concept",), "Risk drivers differ a little"),
     "large concept": (
         {"concept": {"verdict": "large"}, "level": {"offset": 0.9, "offset_error": 0.1}},
-        ("concept",), "Risk drivers differ: transfer contenders must win on rows",
+        ("concept",), "Risk drivers differ: contenders that target labels did not teach must win on rows",
     ),
     "few bads": ({"concept": UNSEEN, "level": {"status": "insufficient"}}, (), "Nothing can be said"),
     "no level": ({"level": {"status": "undefined"}}, (), "Borrowing looks safe as far as"),

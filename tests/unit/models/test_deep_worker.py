@@ -224,6 +224,25 @@ def test_fine_tuned_starts_from_the_version_that_it_is_given(
     assert not np.array_equal(found.weights[2], start.weights[2])
 
 
+def test_held_out_source_rows_stop_the_first_stage_of_fine_tuned_and_the_history_says_so(
+    tuning: dict[str, Any],
+) -> None:
+    stops, held_out = tuning["parts"]["stop"], tuning["parts"]["held_out"]
+    assert stops != held_out
+    run(tuning)
+    assert history(tuning)["decided_by"]["first_stage"] == held_out
+    again = Path(tuning["out"]).parent / "again"
+    again.mkdir()
+    without = {**tuning, "parts": {**tuning["parts"], "held_out": []}, "out": str(again)}
+    run(without)
+    assert history(without)["decided_by"]["first_stage"] == stops
+    rows = read_rows(Path(tuning["matrix"]), tuning["columns"], tuning["parts"])
+    np.testing.assert_array_equal(rows.training_set(None).at_home.x_stop, rows.held_out[0])
+    of_one_class = replace(rows, held_out=(rows.held_out[0], np.zeros_like(rows.held_out[1])))
+    assert of_one_class.training_set(None).held_out is None
+    assert of_one_class.first_stage_of(tuning["parts"]) == stops
+
+
 @pytest.mark.parametrize("start", [None, published(3)])
 def test_a_version_that_is_no_network_of_the_same_shape_is_left_and_the_source_tuned(
     tuning: dict[str, Any], monkeypatch: pytest.MonkeyPatch, start: Network | None

@@ -41,7 +41,7 @@ def test_where_contenders_cannot_be_told_apart_the_order_of_the_lineup_decides(t
     assert chosen(tmp_path, dict(reversed(alike.items()))) == "source_logistic"
 
 
-def test_where_drivers_differ_the_targets_own_models_come_first_unless_another_leads_beyond_noise(tmp_path):
+def test_where_drivers_differ_what_the_target_taught_comes_first_unless_another_leads_beyond_noise(tmp_path):
     alike = {"source_logistic": model(1.0, seed=1), "target_logistic": model(1.0, seed=2)}
     assert chosen(tmp_path, alike) == "source_logistic"
     assert chosen(tmp_path, alike, drivers_differ=True) == "target_logistic"

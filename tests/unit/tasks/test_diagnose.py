@@ -97,11 +97,11 @@ SHIFTS = {
         lambda rng: (regression(rng), regression(rng, level=-0.8)), ["level"], "Borrowing changes priors only"
     ),
     "concept only": (
-        lambda rng: (regression(rng), regression(rng, effects=REVERSED)), ["concept"], "Risk drivers differ: transfer"
+        lambda rng: (regression(rng), regression(rng, effects=REVERSED)), ["concept"], "Risk drivers differ: contenders"
     ),
     "covariate and concept": (
         lambda rng: (regression(rng), regression(rng, centre=1.0, effects=REVERSED)),
-        ["covariate", "concept"], "Risk drivers differ: transfer",
+        ["covariate", "concept"], "Risk drivers differ: contenders",
     ),
 }  # fmt: skip
 

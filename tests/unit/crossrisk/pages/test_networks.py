@@ -147,4 +147,11 @@ def test_it_is_said_whose_rows_decided_the_stop_and_chose_the_weight() -> None:
         "Checkpoint and stop were decided on source_stop, mmd_weight was chosen on target_select."
     )
     assert say_deciders(history | {"candidates": [{}]}) == "Checkpoint and stop were decided on source_stop."
+    tuned = {
+        "candidates": [{}],
+        "decided_by": {**history["decided_by"], "stop": ["target_select"], "first_stage": ["source_stop"]},
+    }
+    assert say_deciders(tuned) == (
+        "Checkpoint and stop were decided on target_select, of the source network that is tuned on source_stop."
+    )
     assert say_deciders({"candidates": [{}, {}]}) is None  # of an earlier release
