@@ -87,6 +87,7 @@ bench: $(STAMP)  ## timings, printed as tables; docs/benchmarks.md records them
 	$(BIN)/python benchmarks/bench_metrics.py --repeats 1
 	$(BIN)/python benchmarks/bench_gate.py
 	$(BIN)/python benchmarks/bench_coverage.py
+	$(BIN)/python benchmarks/bench_drivers.py
 
 # both go on where an earlier call was ended, and keep what is done under work/
 splits: $(STAMP)  ## every contender on the seven real credit splits, ten draws of target labels (hours)
