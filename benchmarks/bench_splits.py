@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from credit_splits import SPLITS, Split, with_protected
+from credit_splits import SPLITS, Split, as_reference
 from split_lineup import PREFERRED, Settings, default_contenders
 from split_plot import draw_differences
 from split_table import Judged, judge
@@ -159,7 +159,7 @@ def main() -> int:
         "--contenders", nargs="+", choices=lineup, default=lineup, metavar="NAME", help=", ".join(lineup)
     )
     parser.add_argument(
-        "--with-protected", action="store_true", help="with the protected columns, as the reference table's models"
+        "--as-reference", action="store_true", help="protected columns as features, codes for missing as numbers"
     )
     parser.add_argument("--max-steps", type=int, help="of a network, in the place of its preset's; to try things out")
     parser.add_argument("--work", type=Path, default=Path("work/splits"))
@@ -170,7 +170,7 @@ def main() -> int:
         tuple(name for name in PREFERRED if name in options.contenders), options.networks, options.max_steps
     )
     splits = [
-        with_protected(split) if options.with_protected else split for split in SPLITS if split.name in options.splits
+        as_reference(split) if options.as_reference else split for split in SPLITS if split.name in options.splits
     ]
     units = [Unit(split, draw, options.work) for draw in range(options.draws) for split in splits]
     try:

@@ -55,7 +55,7 @@ class Split:
     """SQL rule of the target rows that judge; None: a random half"""
     target_bads: int
     """with a known label, of those that do not judge"""
-    more: Mapping[str, tuple[str, ...]]
+    more: Mapping[str, tuple[str, ...] | dict[str, tuple[float, ...]]]
     """features.* in the place of the portfolio's"""
     counts: tuple[tuple[int, int], tuple[int, int]]
     """(good, bad) of the source and of the target, as the reference table has them"""
@@ -172,15 +172,16 @@ SPLITS = (
 )
 
 
-def with_protected(split: Split) -> Split:
-    """The split with the protected columns of its portfolio as features.
+def as_reference(split: Split) -> Split:
+    """The split with the protected columns of its portfolio as features, and codes for missing read as numbers.
 
-    For a comparison with the reference table, whose models had them, and never for a model that is used.
+    For a comparison with the reference table, whose models saw both, and never for a model that is used.
     """
     features = tomllib.loads(split.portfolio.read_text(encoding="utf-8"))["features"]
     protected = features.get("protected", [])
     numeric = (*split.more.get("numeric", features["numeric"]), *protected)
-    return replace(split, name=f"{split.name}_with_protected", more={**split.more, "numeric": numeric, "protected": ()})
+    more = {**split.more, "numeric": numeric, "protected": (), "sentinels": {}}
+    return replace(split, name=f"{split.name}_as_reference", more=more)
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def _halves(
 def _overrides(split: Split) -> list[str]:
     """The split as `--set` of its portfolio."""
     values: dict[str, object] = {"population.source": split.source, "population.target": split.target}
-    values |= {f"features.{key}": list(names) for key, names in split.more.items()}
+    values |= {f"features.{key}": given for key, given in split.more.items()}
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 

@@ -15,7 +15,7 @@ from scipy.special import expit, stdtrit
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 from bench_splits import Unit, read_results, time_left
-from credit_splits import SPLITS, SplitRows, draw_parts, with_protected
+from credit_splits import SPLITS, SplitRows, as_reference, draw_parts
 from split_lineup import CHOSEN, CHOSEN_POOLED, PREFERRED, Settings
 from split_table import Interval, check_targets, judge
 from split_text import say_all
@@ -204,10 +204,11 @@ def kept(folder, unit_settings, draw, seed):
 
 def test_a_comparison_with_the_reference_table_may_see_what_a_model_may_not():
     thin_file = next(split for split in SPLITS if split.name == "thin_file")
-    shown = with_protected(thin_file)
-    assert shown.name == "thin_file_with_protected"
+    shown = as_reference(thin_file)
+    assert shown.name == "thin_file_as_reference"
     assert set(shown.more["numeric"]) >= {"age", "debt_ratio"}
     assert shown.more["protected"] == ()
+    assert shown.more["sentinels"] == {}
     assert "numeric" not in thin_file.more
 
 
