@@ -245,6 +245,7 @@ def test_batch_without_a_column_and_with_one_of_another_type_are_refused_by_name
 # --- as a colleague meets it: the command line tool and the worker process ---
 
 
+@pytest.mark.flow
 def test_saved_model_cli_shows_and_runs_it(exported: Path, tmp_path: Path) -> None:
     tool = str(Path(sys.executable).parent / "saved_model_cli")
     base = ["--dir", str(exported), "--tag_set", "serve", "--signature_def", "serving_default"]

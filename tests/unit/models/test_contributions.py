@@ -271,6 +271,7 @@ def integrated_gradients(form: Network, x: np.ndarray, steps: int) -> np.ndarray
     return (x - REFERENCE) * total / steps
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("name", ["relu network", "sigmoid network"])
 def test_network_contributions_are_integrated_gradients(name: str) -> None:
     form, x = forms()[name], rows(30, seed=1)[0]
@@ -281,6 +282,7 @@ def test_network_contributions_are_integrated_gradients(name: str) -> None:
     assert np.abs(got - expected).max() < (0.01 if name == "relu network" else 0.001)
 
 
+@pytest.mark.flow
 def test_contributions_of_a_network_come_nearer_to_the_integral_with_more_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -15,6 +15,7 @@ def normal(rows, *, seed, shift=0.0):
     return x
 
 
+@pytest.mark.flow
 def test_populations_alike_have_an_auc_of_one_half_within_noise():
     z = [
         (found.auc - 0.5) / found.standard_error

@@ -100,6 +100,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return asked
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
 @pytest.mark.parametrize(
     ("family", "conditions"),

@@ -206,6 +206,7 @@ def test_mmd_weight_zero_is_source_only_training_even_where_the_term_overflows(
     assert same_bits(trained, source_only)
 
 
+@pytest.mark.flow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_runs_give_the_same_bits_and_a_member_is_the_network_trained_alone(method: str) -> None:
     spec, rows = replace(BY_METHOD[method], mmd_weight=1.0), training_set()
@@ -394,6 +395,7 @@ def test_every_layer_has_its_distance_by_step_and_its_shift_by_evaluation() -> N
     assert history["mmd_no_shift_band"] == history["mmd_no_shift_band_logits"]
 
 
+@pytest.mark.flow
 def test_every_method_logs_the_same_shift_whatever_it_minimises() -> None:
     logged = []
     for method in ("dan", "deep_coral", "dann"):
