@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: the table stays readable
@@ -21,24 +20,15 @@ from credit_splits import SPLITS, Split, draw_parts, read_split
 from split_fits import Encoded, encode, set_up_tensorflow
 
 from crossrisk.metrics import auc_value
-from models.deep.fine_tuning import layer_rates, second_stage, stack
-from models.deep.loop import train_stack
 from models.deep.presets import PRESETS
 from models.deep.spec import DeepSpec, TrainingSet
-from models.fitted import Network
+from models.deep.trainer import train_ensemble
 from tasks.split import SOURCE_STOP, TARGET_SELECT, TARGET_TEST
 
-SPEC = replace(PRESETS["fine_tuned"], logs_no_shift_band=False)
+SPEC, SOURCE = (replace(PRESETS[name], logs_no_shift_band=False) for name in ("fine_tuned", "source_network"))
 STEPS = (20, 40, 80, 140, 200, 300, 400)
 MEMBERS = 3
 NEVER = 1_000_000
-
-
-def tuned(spec: DeepSpec, rows: TrainingSet, seeds: Sequence[int], start: Network) -> tuple[Network, list[int]]:
-    """The ensemble, and the steps behind each member."""
-    rates = layer_rates(spec.fine_tuning, len(spec.hidden) + 1)
-    trained = train_stack(second_stage(spec), rows, seeds, start=start, layer_rates=rates)
-    return stack(trained), [one.best_step for one in trained]
 
 
 def after(steps: int) -> DeepSpec:
@@ -53,23 +43,21 @@ def measure(split: Split, draw: int) -> tuple[list[float], dict[str, list[int]]]
     encoded = encode(rows, draw_parts(rows, split.target_bads, draw))
     seeds = range(1_000 * draw, 1_000 * draw + MEMBERS)
     training_set = encoded.training_set
-    source = replace(SPEC, method="source_only", mmd_weight=0.0, use_target_labels=False)
-    start = stack(train_stack(source, training_set.at_home, seeds))
-    known = np.isfinite(training_set.y_t)
-    labelled = replace(training_set, x_s=training_set.x_t[known], y_s=training_set.y_t[known])
+    start, _ = train_ensemble(SOURCE, training_set.at_home, seeds)
     is_test = encoded.drawn.of(TARGET_TEST)
-    networks = [start, *(tuned(after(steps), labelled, seeds, start)[0] for steps in STEPS)]
+    networks = [start, *(train_ensemble(after(steps), training_set, seeds, start=start)[0] for steps in STEPS)]
     aucs = [auc_value(rows.label[is_test], one.raw_logit(encoded.x[is_test])) for one in networks]
-    kept = {
-        part: tuned(SPEC, stopped_by(encoded, labelled, part), seeds, start)[1] for part in (SOURCE_STOP, TARGET_SELECT)
-    }
+    kept = {}
+    for part in (SOURCE_STOP, TARGET_SELECT):
+        _, trained = train_ensemble(SPEC, stopped_by(encoded, part), seeds, start=start)
+        kept[part] = [one.best_step for one in trained]
     return aucs, kept
 
 
-def stopped_by(encoded: Encoded, rows: TrainingSet, part: str) -> TrainingSet:
-    """The rows with those of the part as stop rows."""
+def stopped_by(encoded: Encoded, part: str) -> TrainingSet:
+    """The training set with the rows of the part as stop rows."""
     x, y = encoded.labelled(part)
-    return replace(rows, x_stop=x, y_stop=y.astype(np.float32))
+    return replace(encoded.training_set, x_stop=x, y_stop=y.astype(np.float32))
 
 
 def main() -> None:

@@ -157,10 +157,10 @@ def _quadratic(
         z_s, z_t = tf.split(scaled.z, [tf.shape(x_s)[-2], tf.shape(x_t)[-2]], axis=-2)
         z_s, z_t = tf.ensure_shape(z_s, x_s.shape), tf.ensure_shape(z_t, x_t.shape)
         source, target = Rows(z_s, u_s, v_s), Rows(z_t, u_t, v_t)
-        value, flow_s, flow_t = pair_sums(source, target, family, keeps_diagonal=not unbiased)
+        value, *slopes = pair_sums(source, target, family, keeps_diagonal=not unbiased)
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            slope_s, slope_t = flow_s, flow_t
+            slope_s, slope_t = slopes
             if through_bandwidth:
                 along = tf.reduce_sum(z_s * slope_s, (-2, -1), True) + tf.reduce_sum(z_t * slope_t, (-2, -1), True)
                 # |z|^2 is this number by the definition of b; the sum itself would give 0 / 0 without variance
